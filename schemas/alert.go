@@ -1,0 +1,57 @@
+package schemas
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
+
+// Alert is the value of one record of audit.alerts.v1 and one row of the table alerts.
+type Alert struct {
+	ID       string    `json:"id"`        // AlertID of the rule and the event
+	Rule     string    `json:"rule"`      // id of the rule
+	Title    string    `json:"title"`     // title of the rule
+	Severity string    `json:"severity"`  // informational, low, medium, high, critical
+	Tags     []string  `json:"tags"`      // tags of the rule, MITRE ATT&CK techniques among them
+	Time     time.Time `json:"time"`      // event_time of the event
+	RaisedAt time.Time `json:"raised_at"` // when the rule was evaluated
+	Summary  string    `json:"summary"`   // what happened, one sentence
+	Next     string    `json:"next"`      // what to do about it, from the rule
+
+	EventID     string `json:"event_id"`    // hexadecimal
+	Fingerprint string `json:"fingerprint"` // hexadecimal
+	AuditID     string `json:"audit_id"`
+	Cluster     string `json:"cluster"`
+	Actor       string `json:"actor"`
+	ActorKind   string `json:"actor_kind"`
+	User        string `json:"user"`
+	// Impersonated is the user that User acted as; empty if none.
+	Impersonated   string   `json:"impersonated_user"`
+	SourceIP       string   `json:"source_ip"`
+	UserAgent      string   `json:"user_agent"`
+	Verb           string   `json:"verb"`
+	APIGroup       string   `json:"api_group"`
+	Resource       string   `json:"resource"`
+	Subresource    string   `json:"subresource"`
+	Namespace      string   `json:"namespace"`
+	Name           string   `json:"name"`
+	RequestURI     string   `json:"request_uri"`
+	Command        []string `json:"command"`
+	Code           uint16   `json:"code"`
+	Outcome        string   `json:"outcome"`
+	Decision       string   `json:"decision"`
+	DecisionReason string   `json:"decision_reason"`
+	// Query is SQL that shows the event and what the actor did around it.
+	Query string `json:"query"`
+}
+
+// AlertID is deterministic: the same rule and the same event give the same id in a
+// live run, a replay and a backtest. subject is the event_id for
+// single-event rules.
+func AlertID(rule, subject string) string {
+	h := sha256.New()
+	h.Write([]byte(rule))
+	h.Write([]byte{0})
+	h.Write([]byte(subject))
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

@@ -1,0 +1,108 @@
+package schemas
+
+import "time"
+
+// Event is one row of audit.enriched.v1: an audit event as decoded, with who and why.
+// Strings may share memory with Raw, so an Event is valid only as long as Raw is.
+// An empty string or a zero is written as null: the event did not have it.
+// The meaning of each field is the Doc of its column (see Columns).
+type Event struct {
+	// record
+	EventID      ID
+	Fingerprint  ID
+	Cluster      string
+	Platform     string
+	Source       string
+	ReceivedAt   int64 // µs since 1970
+	RawPartition int32
+	RawOffset    int64
+	Damage       string
+
+	// request
+	EventTime       int64 // µs since 1970; 0 if unknown
+	StageTime       int64
+	Duration        int64 // µs
+	Level           string
+	Stage           string
+	AuditID         string
+	Verb            string
+	RequestURI      string
+	APIGroup        string
+	APIVersion      string
+	Resource        string
+	Subresource     string
+	Namespace       string
+	Name            string
+	ObjectUID       string
+	ResourceVersion string
+	UserAgent       string
+	Client          string
+	ClientVersion   string
+	Command         []string
+	Code            uint16 // 0 if unknown
+	Status          string
+	Reason          string
+	Message         string
+	Outcome         string
+	Decision        string
+	DecisionReason  string
+	Annotations     []KeyValue
+
+	// caller
+	User                    string
+	UserUID                 string
+	Groups                  []string
+	Extra                   []KeyValues
+	CredentialID            string
+	ImpersonatedUser        string
+	ImpersonatedUID         string
+	ImpersonatedGroups      []string
+	ImpersonatedExtra       []KeyValues
+	ImpersonationConstraint string
+	SourceIP                string
+	SourceIPs               []string
+
+	// who
+	Actor              string
+	ActorKind          string
+	Provider           string
+	Pod                string
+	Node               string
+	IssuedCredentialID string
+
+	// why
+	Authorizer       string
+	GrantBindingKind string
+	GrantBinding     string
+	GrantRoleKind    string
+	GrantRole        string
+	GrantSubjectKind string
+	GrantSubject     string
+
+	Raw []byte
+}
+
+// KeyValue is one entry of a map column.
+type KeyValue struct{ Key, Value string }
+
+// KeyValues is one entry of a map column whose values are lists.
+type KeyValues struct {
+	Key    string
+	Values []string
+}
+
+// Reset empties e and keeps the memory of its slices for the next event.
+func (e *Event) Reset() {
+	*e = Event{
+		Command:            e.Command[:0],
+		Annotations:        e.Annotations[:0],
+		Groups:             e.Groups[:0],
+		Extra:              e.Extra[:0],
+		ImpersonatedGroups: e.ImpersonatedGroups[:0],
+		ImpersonatedExtra:  e.ImpersonatedExtra[:0],
+		SourceIPs:          e.SourceIPs[:0],
+	}
+}
+
+// Micros converts a time to the unit of the time columns.
+func Micros(t time.Time) int64 { return t.UnixMicro() }
