@@ -1,0 +1,258 @@
+package jsonscan
+
+import (
+	"bytes"
+	"math"
+	"unicode/utf16"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// Iter walks the members of an object or the elements of an array:
+//
+//	for it := jsonscan.Object(text); it.Next(); {
+//		use(it.Key(), it.Value())
+//	}
+//	if err := it.Err(); err != nil { … }
+//
+// Members come in the order of the text, duplicates included.
+type Iter struct {
+	data       []byte
+	pos        int
+	key, value []byte
+	valueAt    int
+	err        error
+	object     bool
+	state      iterState
+}
+
+type iterState uint8
+
+const (
+	iterStart iterState = iota
+	iterInside
+	iterDone
+)
+
+// Object walks the object that text is.
+func Object(text []byte) Iter { return Iter{data: text, object: true} }
+
+// Array walks the array that text is.
+func Array(text []byte) Iter { return Iter{data: text} }
+
+// Next steps to the next member and reports whether there is one.
+func (it *Iter) Next() bool {
+	if it.state == iterDone {
+		return false
+	}
+	i := SkipSpace(it.data, it.pos)
+	open, end := byte('['), byte(']')
+	if it.object {
+		open, end = '{', '}'
+	}
+	if it.state == iterStart {
+		if i >= len(it.data) || it.data[i] != open {
+			return it.fail(i, map[bool]string{true: "an object must begin here", false: "an array must begin here"}[it.object])
+		}
+		it.state = iterInside
+		if i = SkipSpace(it.data, i+1); i < len(it.data) && it.data[i] == end {
+			return it.finish(i + 1)
+		}
+	} else {
+		if i >= len(it.data) {
+			return it.fail(i, truncated)
+		}
+		if it.data[i] == end {
+			return it.finish(i + 1)
+		}
+		if it.data[i] != ',' {
+			return it.fail(i, "a comma must stand here")
+		}
+		i = SkipSpace(it.data, i+1)
+	}
+	return it.member(i)
+}
+
+func (it *Iter) member(i int) bool {
+	if it.object {
+		value, err := skipKey(it.data, i)
+		if err != nil {
+			it.err, it.state = err, iterDone
+			return false
+		}
+		// The key's closing quote is the last one before the colon.
+		it.key = it.data[i+1 : i+bytes.LastIndexByte(it.data[i:value], '"')]
+		i = value
+	}
+	end, err := skip(it.data, i, 0)
+	if err != nil {
+		it.err, it.state = err, iterDone
+		return false
+	}
+	it.value, it.valueAt, it.pos = it.data[i:end:end], i, end
+	return true
+}
+
+func (it *Iter) fail(i int, reason string) bool {
+	it.err, it.state = fault(i, reason), iterDone
+	return false
+}
+
+func (it *Iter) finish(pos int) bool {
+	it.pos, it.state = pos, iterDone
+	return false
+}
+
+// Key returns the text between the quotes of the member's key; it may hold escapes.
+func (it *Iter) Key() []byte { return it.key }
+
+// Value returns the text of the member's value.
+func (it *Iter) Value() []byte { return it.value }
+
+// Offset returns where Value begins in the text.
+func (it *Iter) Offset() int { return it.valueAt }
+
+// End returns the index after the part of the text that was walked; after the last member, after the whole value.
+func (it *Iter) End() int { return it.pos }
+
+// Err returns why Next stopped early, nil at the proper end.
+func (it *Iter) Err() error { return it.err }
+
+// KeyIs reports whether the text between a key's quotes means name.
+func KeyIs(key []byte, name string) bool {
+	if string(key) == name {
+		return true
+	}
+	if bytes.IndexByte(key, '\\') < 0 {
+		return false
+	}
+	return string(unescape(nil, key)) == name
+}
+
+// Get returns the last member called key of the object that text is: the one that
+// encoding/json and so the API server takes when there are several.
+func Get(text []byte, key string) (value []byte, ok bool) {
+	it := Object(text)
+	for it.Next() {
+		if KeyIs(it.Key(), key) {
+			value, ok = it.Value(), true
+		}
+	}
+	return value, ok && it.Err() == nil
+}
+
+// String returns the string that value is; false if it is not one. The result shares
+// memory with value unless it had escapes or bytes that are not UTF-8; those become U+FFFD.
+func String(value []byte) (string, bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", false
+	}
+	inner := value[1 : len(value)-1]
+	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return alias(inner), true
+	}
+	return alias(unescape(nil, inner)), true
+}
+
+// AppendString appends the string that value is to dst; false if it is not one.
+func AppendString(dst, value []byte) ([]byte, bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return dst, false
+	}
+	return unescape(dst, value[1:len(value)-1]), true
+}
+
+// Plain reports whether a string's text stands for itself: no escapes, valid UTF-8.
+func Plain(inner []byte) bool { return bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) }
+
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// unescape appends the meaning of checked string text to dst.
+func unescape(dst, text []byte) []byte {
+	for len(text) > 0 {
+		if text[0] != '\\' {
+			n := bytes.IndexByte(text, '\\')
+			if n < 0 {
+				n = len(text)
+			}
+			dst = appendUTF8(dst, text[:n])
+			text = text[n:]
+			continue
+		}
+		if len(text) < 2 {
+			return append(dst, text...)
+		}
+		if text[1] != 'u' {
+			dst = append(dst, unescaped(text[1]))
+			text = text[2:]
+			continue
+		}
+		r, _ := hex4(text[2:])
+		text = text[min(6, len(text)):]
+		if utf16.IsSurrogate(r) {
+			second := rune(-1)
+			if len(text) >= 6 && text[0] == '\\' && text[1] == 'u' {
+				second, _ = hex4(text[2:])
+			}
+			if r = utf16.DecodeRune(r, second); r != utf8.RuneError {
+				text = text[6:]
+			}
+		}
+		dst = utf8.AppendRune(dst, r)
+	}
+	return dst
+}
+
+func unescaped(c byte) byte {
+	switch c {
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	}
+	return c
+}
+
+func appendUTF8(dst, text []byte) []byte {
+	if utf8.Valid(text) {
+		return append(dst, text...)
+	}
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		dst = utf8.AppendRune(dst, r)
+		text = text[n:]
+	}
+	return dst
+}
+
+// Int returns the integer that value is; false if it is no number, has a fraction or an
+// exponent, or does not fit.
+func Int(value []byte) (int64, bool) {
+	digits, negative := value, false
+	if len(digits) > 0 && digits[0] == '-' {
+		digits, negative = digits[1:], true
+	}
+	if len(digits) == 0 {
+		return 0, false
+	}
+	var n uint64
+	for _, c := range digits {
+		if c < '0' || c > '9' || n > math.MaxInt64/10 {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	if n > math.MaxInt64 {
+		return 0, false
+	}
+	if negative {
+		return -int64(n), true
+	}
+	return int64(n), true
+}
