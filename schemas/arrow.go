@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
@@ -110,4 +111,12 @@ func ColumnArray(batch arrow.RecordBatch, name string) arrow.Array {
 		return nil
 	}
 	return batch.Column(indices[0])
+}
+
+// WithoutLastColumn returns the batch without its last column, raw. The caller must Release it.
+func WithoutLastColumn(batch arrow.RecordBatch) arrow.RecordBatch {
+	columns := batch.Columns()
+	last := len(columns) - 1
+	schema := arrow.NewSchema(batch.Schema().Fields()[:last], nil)
+	return array.NewRecordBatch(schema, columns[:last], batch.NumRows())
 }
