@@ -1,0 +1,169 @@
+package kafka
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/auditmill/auditmill/internal/embedded/dirlock"
+)
+
+// ErrInUse says that another process uses the directory.
+var ErrInUse = errors.New("the Kafka data directory is in use")
+
+const (
+	lockFile = "lock"
+	logsDir  = "logs"
+	metaFile = "meta.json"
+	// groupTimeoutMin lets a client that died without a word be noticed soon.
+	groupTimeoutMin = time.Second
+	groupTimeoutMax = 30 * time.Minute
+	// segmentBytes is small enough for retention to free space in useful steps.
+	segmentBytes = 64 << 20
+)
+
+// Server is a running broker. Its methods may be called concurrently.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	cluster   *kfake.Cluster
+	lock      *dirlock.Lock
+	addr      string
+	clusterID string
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start brings a broker up on the directory and returns when it accepts connections.
+func Start(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	lock, err := dirlock.Acquire(filepath.Join(cfg.Dir, lockFile))
+	if errors.Is(err, dirlock.ErrHeld) {
+		return nil, fmt.Errorf("%w: %w; stop that process or choose another directory", ErrInUse, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, lock: lock}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the embedded Kafka: %w", err), lock.Release())
+	}
+	return s, nil
+}
+
+func (s *Server) start() error {
+	dir := filepath.Join(s.cfg.Dir, logsDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("creating the data directory: %w", err)
+	}
+	// The broker would prefer what it wrote down about these to what it is told now.
+	for _, name := range []string{"sasl.json", "broker_configs.json"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing settings of the last run: %w", err)
+		}
+	}
+	id, err := clusterID(dir, s.cfg.ClusterID)
+	if err != nil {
+		return err
+	}
+	s.clusterID = id
+	s.cluster, err = kfake.NewCluster(s.options(dir)...)
+	if err != nil {
+		return err
+	}
+	s.addr = s.cluster.ListenAddrs()[0]
+	return nil
+}
+
+func (s *Server) options(dir string) []kfake.Opt {
+	opts := []kfake.Opt{
+		kfake.Ports(s.cfg.Port),
+		kfake.ClusterID(s.clusterID),
+		kfake.DataDir(dir),
+		kfake.WithLogger(logger{s.log}),
+		kfake.GroupMinSessionTimeout(groupTimeoutMin),
+		kfake.GroupMaxSessionTimeout(groupTimeoutMax),
+		kfake.BrokerConfigs(map[string]string{
+			"message.max.bytes": strconv.Itoa(s.cfg.MaxMessageBytes),
+			"log.segment.bytes": strconv.Itoa(segmentBytes),
+		}),
+	}
+	if s.cfg.Sync {
+		opts = append(opts, kfake.SyncWrites())
+	}
+	if s.cfg.Username != "" {
+		opts = append(opts, kfake.EnableSASL(),
+			kfake.Superuser("SCRAM-SHA-256", s.cfg.Username, s.cfg.Password))
+	}
+	return opts
+}
+
+// clusterID returns the name that the directory has, or the one a new cluster gets. Consumers
+// and insert tokens are tied to it, so it must not change under them.
+func clusterID(dir, wanted string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if wanted == "" {
+			wanted = rand.Text()[:22]
+		}
+		return wanted, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the cluster's name: %w", err)
+	}
+	var meta struct {
+		ClusterID string `json:"cluster_id"`
+	}
+	if err := json.Unmarshal(text, &meta); err != nil {
+		return "", fmt.Errorf("decoding %s: %w", filepath.Join(dir, metaFile), err)
+	}
+	return meta.ClusterID, nil
+}
+
+// Addr returns the host:port at which clients find the broker.
+func (s *Server) Addr() string { return s.addr }
+
+// ClusterID returns the name of the cluster, which stays the same for one directory.
+func (s *Server) ClusterID() string { return s.clusterID }
+
+// Stop writes the broker's state down and ends it. Clients should be closed before; a second
+// call returns what the first did.
+func (s *Server) Stop() error {
+	s.stopOnce.Do(func() {
+		s.cluster.Close()
+		s.stopErr = s.lock.Release()
+	})
+	return s.stopErr
+}
+
+// logger passes the broker's warnings on.
+type logger struct {
+	log *slog.Logger
+}
+
+// Logf implements kfake.Logger.
+func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
+	switch level {
+	case kfake.LogLevelError:
+		l.log.Error("kafka broker reports an error", "err", fmt.Sprintf(format, args...))
+	case kfake.LogLevelWarn:
+		l.log.Warn("kafka broker warns", "err", fmt.Sprintf(format, args...))
+	default:
+	}
+}
