@@ -55,6 +55,8 @@ type Column struct {
 	Codec string
 	// Doc is one sentence for docs/fields.md.
 	Doc string
+	// Since is the number of the migration that adds the column to ClickHouse; 0 is the first.
+	Since int
 
 	str  func(*Event) string
 	num  func(*Event) int64

@@ -1,0 +1,57 @@
+package load
+
+import (
+	"errors"
+	"slices"
+
+	clickhouse "github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// Codes of ClickHouse exceptions that we act on, as in its ErrorCodes.cpp.
+const (
+	codeUnknownTable    = 60
+	codeUnknownDatabase = 81
+	codeMemoryLimit     = 241
+)
+
+// exceptionCode returns the code of the ClickHouse exception inside err, or 0.
+func exceptionCode(err error) int {
+	var exception *clickhouse.Exception
+	if errors.As(err, &exception) {
+		return int(exception.Code)
+	}
+	return 0
+}
+
+// isRefusal reports whether ClickHouse will refuse the same bytes every time: values that cannot be
+// read, converted or stored. Everything else (no memory, too many parts, a read-only replica,
+// a time-out, a table that is not there yet) may pass, so it is retried for ever.
+func isRefusal(err error) bool { return slices.Contains(refusals(), exceptionCode(err)) }
+
+func refusals() []int {
+	return []int{
+		6,    // CANNOT_PARSE_TEXT
+		19,   // SIZE_OF_FIXED_STRING_DOESNT_MATCH
+		25,   // CANNOT_PARSE_ESCAPE_SEQUENCE
+		26,   // CANNOT_PARSE_QUOTED_STRING
+		27,   // CANNOT_PARSE_INPUT_ASSERTION_FAILED
+		33,   // CANNOT_READ_ALL_DATA
+		38,   // CANNOT_PARSE_DATE
+		39,   // TOO_LARGE_SIZE_COMPRESSED
+		41,   // CANNOT_PARSE_DATETIME
+		53,   // TYPE_MISMATCH
+		69,   // ARGUMENT_OUT_OF_BOUND
+		70,   // CANNOT_CONVERT_TYPE
+		72,   // CANNOT_PARSE_NUMBER
+		117,  // INCORRECT_DATA
+		128,  // TOO_LARGE_ARRAY_SIZE
+		131,  // TOO_LARGE_STRING_SIZE
+		190,  // SIZES_OF_ARRAYS_DONT_MATCH
+		321,  // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+		349,  // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+		469,  // VIOLATED_CONSTRAINT
+		632,  // UNEXPECTED_DATA_AFTER_PARSED_VALUE
+		636,  // CANNOT_EXTRACT_TABLE_STRUCTURE
+		1001, // STD_EXCEPTION, which the Arrow reader throws for broken bytes
+	}
+}
