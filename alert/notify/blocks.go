@@ -1,0 +1,121 @@
+package notify
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/slack-go/slack"
+)
+
+// The limits that Slack sets: a message that breaks one is refused as a whole.
+// See https://docs.slack.dev/reference/block-kit/blocks. They count characters; we count
+// bytes, which are never fewer.
+const (
+	slackMaxHeader  = 150
+	slackMaxSection = 3000
+	slackMaxField   = 2000
+	slackMaxText    = 4000
+)
+
+// slackBlocks renders m in Block Kit. What comes from the event stands in plain_text or in
+// code, where Slack interprets nothing.
+func slackBlocks(m *Message) []slack.Block {
+	header := fmt.Sprintf("%s %s · %s", symbol(m.Severity), strings.ToUpper(m.Severity), m.Title)
+	blocks := []slack.Block{slack.NewHeaderBlock(plainText(header, slackMaxHeader))}
+	if m.Summary != "" {
+		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Summary, slackMaxSection), nil, nil))
+	}
+	blocks = append(blocks, slack.NewSectionBlock(nil, []*slack.TextBlockObject{
+		field("Actor", slackCode(m.Actor, slackMaxField/2)),
+		field("Cluster", slackCode(m.Cluster, slackMaxField/2)),
+		field("When", slackDate(m)),
+		field("Source", slackCode(m.SourceIP, slackMaxField/2)),
+	}, nil))
+	blocks = append(blocks, line("What", m.What))
+	if m.Command != "" {
+		blocks = append(blocks, line("Command", m.Command))
+	}
+	blocks = append(blocks, line("Why", m.Why))
+	if m.Next != "" {
+		blocks = append(blocks,
+			slack.NewSectionBlock(plainText("Next: "+m.Next, slackMaxSection), nil, nil))
+	}
+	if code := codeBlock(m.Query, slackMaxSection-40); code != "" {
+		blocks = append(blocks, slack.NewSectionBlock(markup("*Show more*\n"+code), nil, nil))
+	}
+	return append(blocks, slack.NewContextBlock("", footer(m)...))
+}
+
+func footer(m *Message) []slack.MixedElement {
+	parts := []string{"rule " + m.Rule, "alert " + m.ID, "audit id " + orElse(m.AuditID, "none")}
+	if m.UserAgent != "" {
+		parts = append(parts, "client "+m.UserAgent)
+	}
+	if len(m.Tags) > 0 {
+		parts = append(parts, strings.Join(m.Tags, ", "))
+	}
+	if m.Repeat {
+		parts = append(parts, "possibly a repeat: Slack did not confirm an earlier attempt")
+	}
+	elements := make([]slack.MixedElement, len(parts))
+	for i, part := range parts {
+		elements[i] = plainText(part, slackMaxField)
+	}
+	return elements
+}
+
+// slackFallback is the text of notifications and of clients that show no blocks.
+func slackFallback(m *Message) string {
+	return fmt.Sprintf("%s %s · %s · %s by %s", symbol(m.Severity), strings.ToUpper(m.Severity),
+		slackEscape(m.Title), slackCode(m.Cluster, maxLine), slackCode(m.Actor, 2*maxLine))
+}
+
+// slackPlain renders m without blocks, for a Slack that refused them. All of it is one
+// block of code, where Slack interprets nothing.
+func slackPlain(m *Message) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n%s\n", strings.ToUpper(m.Severity), m.Title, m.Summary)
+	fmt.Fprintf(&b, "actor: %s\ncluster: %s\nsource: %s\nwhat: %s\n", m.Actor, m.Cluster, m.SourceIP, m.What)
+	if m.Command != "" {
+		fmt.Fprintf(&b, "command: %s\n", m.Command)
+	}
+	fmt.Fprintf(&b, "why: %s\nwhen: %s\nrule: %s\nalert: %s\nnext: %s", m.Why, whenText(m.When), m.Rule, m.ID, m.Next)
+	text := strings.ReplaceAll(b.String(), "`", "ˋ")
+	return "```\n" + cutEscaped(text, slackMaxText-8) + "\n```"
+}
+
+func slackDate(m *Message) string {
+	if m.When.IsZero() {
+		return whenText(m.When)
+	}
+	return fmt.Sprintf("<!date^%d^{date_short_pretty} {time_secs}|%s>", m.When.Unix(), whenText(m.When))
+}
+
+func line(label, value string) slack.Block {
+	return slack.NewSectionBlock(markup("*"+label+"*\n"+slackCode(value, slackMaxSection-40)), nil, nil)
+}
+
+func field(label, value string) *slack.TextBlockObject {
+	return markup("*" + label + "*\n" + value)
+}
+
+// codeBlock returns "" if s is empty or too long to be shown whole.
+func codeBlock(s string, limit int) string {
+	code := "```\n" + slackEscape(strings.ReplaceAll(s, "`", "ˋ")) + "\n```"
+	if s == "" || len(code) > limit {
+		return ""
+	}
+	return code
+}
+
+// markup is text in Slack's markup. Verbatim keeps Slack from looking for links, channels
+// and users in it.
+func markup(text string) *slack.TextBlockObject {
+	return slack.NewTextBlockObject(slack.MarkdownType, text, false, true)
+}
+
+// plainText is text in which Slack formats nothing and makes no emoji. It is escaped all the
+// same: Slack decodes entities there too.
+func plainText(text string, limit int) *slack.TextBlockObject {
+	return slack.NewTextBlockObject(slack.PlainTextType, cutEscaped(text, limit), false, false)
+}

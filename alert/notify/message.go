@@ -1,0 +1,199 @@
+package notify
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// Message is what a person is told about one alert. Every sink renders the same Message
+// in its own way. All its texts are printable and of bounded length: see Printable.
+type Message struct {
+	// ID is the alert id.
+	ID       string
+	Rule     string
+	Severity string
+	// Title is the title of the rule.
+	Title string
+	// Summary is what happened in one sentence.
+	Summary string
+	// Actor is who did it, with the account used and the identity assumed where they differ.
+	Actor   string
+	Cluster string
+	// What is the request and its answer.
+	What string
+	// Command is what was executed in a container; empty for other requests.
+	Command string
+	// Why says why the request was allowed, or why it was not.
+	Why       string
+	When      time.Time
+	RaisedAt  time.Time
+	SourceIP  string
+	UserAgent string
+	// Next is what to do about it.
+	Next string
+	// Query is SQL that shows more.
+	Query   string
+	Tags    []string
+	AuditID string
+	EventID string
+	// Repeat is true when an earlier attempt to post this message may have succeeded
+	// without our learning of it.
+	Repeat bool
+}
+
+// The longest texts of a Message, in bytes. They leave room for escapes below the limits
+// of Slack (see blocks.go).
+const (
+	maxShort = 200
+	maxLine  = 600
+	maxText  = 1500
+	maxQuery = 2600
+	maxTags  = 12
+)
+
+// NewMessage tells of an alert.
+func NewMessage(a *schemas.Alert) Message {
+	m := Message{
+		ID: Printable(a.ID, maxShort), Rule: Printable(a.Rule, maxShort),
+		Severity: severity(a.Severity), Title: Printable(a.Title, maxShort),
+		Summary: Printable(a.Summary, maxText), Actor: actor(a), Cluster: Printable(a.Cluster, maxShort),
+		What: what(a), Command: Printable(strings.Join(a.Command, " "), maxLine), Why: why(a),
+		When: a.Time, RaisedAt: a.RaisedAt, SourceIP: Printable(a.SourceIP, maxShort),
+		UserAgent: Printable(a.UserAgent, maxShort), Next: Printable(a.Next, maxText),
+		Query: query(a.Query), AuditID: Printable(a.AuditID, maxShort), EventID: Printable(a.EventID, maxShort),
+	}
+	for _, tag := range a.Tags[:min(len(a.Tags), maxTags)] {
+		m.Tags = append(m.Tags, Printable(tag, maxShort/4))
+	}
+	return m
+}
+
+func actor(a *schemas.Alert) string {
+	who := a.Actor
+	if who == "" {
+		who = "unknown caller"
+	}
+	var b strings.Builder
+	b.WriteString(Printable(who, maxShort))
+	if a.ActorKind != "" {
+		fmt.Fprintf(&b, " (%s)", Printable(strings.ReplaceAll(a.ActorKind, "_", " "), maxShort/4))
+	}
+	if a.User != "" && a.User != a.Actor {
+		fmt.Fprintf(&b, ", user %s", Printable(a.User, maxShort))
+	}
+	if a.Impersonated != "" {
+		fmt.Fprintf(&b, ", acting as %s", Printable(a.Impersonated, maxShort))
+	}
+	return b.String()
+}
+
+func what(a *schemas.Alert) string {
+	var b strings.Builder
+	b.WriteString(a.Verb)
+	b.WriteByte(' ')
+	if a.Resource == "" {
+		b.WriteString(a.RequestURI)
+	} else {
+		b.WriteString(a.Resource)
+		if a.APIGroup != "" {
+			b.WriteString("." + a.APIGroup)
+		}
+		if a.Subresource != "" {
+			b.WriteString("/" + a.Subresource)
+		}
+		if object := strings.Trim(a.Namespace+"/"+a.Name, "/"); object != "" {
+			b.WriteString(" " + object)
+		}
+	}
+	text := Printable(strings.TrimSpace(b.String()), maxLine)
+	if a.Code != 0 {
+		return fmt.Sprintf("%s → %d %s", text, a.Code, Printable(a.Outcome, maxShort/4))
+	}
+	return text + " → " + Printable(orElse(a.Outcome, "no answer recorded"), maxShort/4)
+}
+
+func why(a *schemas.Alert) string {
+	reason := Printable(orElse(a.DecisionReason, "the API server gave no reason"), maxLine)
+	switch a.Decision {
+	case "allow":
+		return "allowed: " + reason
+	case "forbid":
+		return "denied: " + reason
+	case "":
+		return "not decided by the authorizer: the request ended as " + Printable(orElse(a.Outcome, "unknown"), maxShort/4)
+	default:
+		return Printable(a.Decision, maxShort/4) + ": " + reason
+	}
+}
+
+// query keeps the line breaks of a query, since they make it readable; everything else
+// that does not print was already escaped by whoever wrote it.
+func query(q string) string {
+	lines := strings.Split(q, "\n")
+	for i, line := range lines {
+		lines[i] = Printable(line, maxQuery)
+	}
+	text := strings.Join(lines, "\n")
+	if len(text) > maxQuery {
+		// Half a query is worse than none.
+		return ""
+	}
+	return text
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// The severities, from the least to the most severe.
+const (
+	informational = "informational"
+	low           = "low"
+	medium        = "medium"
+	high          = "high"
+	critical      = "critical"
+)
+
+// severity returns a known severity: what an older or newer writer calls otherwise is medium.
+func severity(s string) string {
+	switch s {
+	case informational, low, medium, high, critical:
+		return s
+	}
+	return medium
+}
+
+// rank orders severities, the most severe first.
+func rank(s string) int {
+	switch severity(s) {
+	case critical:
+		return 0
+	case high:
+		return 1
+	case medium:
+		return 2
+	case low:
+		return 3
+	}
+	return 4
+}
+
+// symbol is a coloured dot: it stays visible where a sink shows no colours.
+func symbol(s string) string {
+	return [...]string{"🔴", "🟠", "🟡", "🔵", "⚪"}[rank(s)]
+}
+
+const whenFormat = "2006-01-02 15:04:05 UTC"
+
+func whenText(t time.Time) string {
+	if t.IsZero() {
+		return "unknown time"
+	}
+	return t.UTC().Format(whenFormat)
+}
