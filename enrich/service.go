@@ -1,0 +1,349 @@
+// Package enrich turns audit.raw.v1 into audit.enriched.v1: each event is decoded once,
+// copies are dropped, who and why are added, and rows leave as Arrow batches on the
+// partition that they came from.
+//
+// Raw records in, Arrow batches and dead letters out, exactly once: outputs and offsets are
+// one Kafka transaction. What an event becomes depends on nothing but the records before it
+// in its partition, so a replay gives the same rows.
+package enrich
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// Deps are what a Service needs from its process.
+type Deps struct {
+	Kafka    kafka.Config
+	Logger   *slog.Logger
+	Registry prometheus.Registerer           // nil in tests that read no metrics
+	Ready    interface{ Set(string, error) } // nil in tests
+}
+
+// Service is the enricher. Any number of instances share the partitions of audit.raw.v1.
+type Service struct {
+	cfg        Config
+	deps       Deps
+	metrics    *metrics
+	partitions map[int32]*partition
+}
+
+// New checks the configuration; it starts nothing.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{
+		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registry), partitions: make(map[int32]*partition),
+	}, nil
+}
+
+// Run enriches until ctx is cancelled; then it finishes the current transaction, leaves
+// the group and returns nil. Any error is fatal.
+func (s *Service) Run(ctx context.Context) error {
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
+	session, err := kgo.NewGroupTransactSession(opts...)
+	if err != nil {
+		return fmt.Errorf("joining group %s: %w", s.cfg.Group, err)
+	}
+	defer session.Close()
+	if err := s.checkPartitions(ctx, session.Client()); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.ready(nil)
+	defer s.ready(errors.New("stopped"))
+	for ctx.Err() == nil {
+		if err := s.cycle(ctx, session); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) ready(err error) {
+	if s.deps.Ready != nil {
+		s.deps.Ready.Set("enrich", err)
+	}
+}
+
+func (s *Service) options() ([]kgo.Opt, error) {
+	return kafka.Opts(
+		s.deps.Kafka,
+		kgo.ConsumerGroup(s.cfg.Group),
+		kgo.ConsumeTopics(schemas.TopicRaw),
+		kgo.RequireStableFetchOffsets(),
+		kgo.TransactionalID(s.cfg.transactionalID()),
+		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
+		kgo.RecordPartitioner(samePartition()),
+		// The batches are compressed inside.
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+	)
+}
+
+// samePartition keeps enriched records on the partition number that they came from and
+// spreads dead letters by key.
+func samePartition() kgo.Partitioner {
+	byKey := kgo.StickyKeyPartitioner(nil)
+	return kgo.BasicConsistentPartitioner(func(topic string) func(*kgo.Record, int) int {
+		if topic == schemas.TopicEnriched {
+			return func(r *kgo.Record, _ int) int { return int(r.Partition) }
+		}
+		return byKey.ForTopic(topic).Partition
+	})
+}
+
+// checkPartitions refuses to start with topics whose partitions do not match: rows could
+// not stay on their partition.
+func (s *Service) checkPartitions(ctx context.Context, client *kgo.Client) error {
+	if err := kafka.WaitForBroker(ctx, client, s.deps.Kafka); err != nil {
+		return err
+	}
+	topics, err := kadm.NewClient(client).ListTopics(ctx, schemas.TopicRaw, schemas.TopicEnriched)
+	if err == nil {
+		err = topics.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("looking at the topics: %w; create them with auditmill topics --create", err)
+	}
+	raw, enriched := len(topics[schemas.TopicRaw].Partitions), len(topics[schemas.TopicEnriched].Partitions)
+	if raw != enriched {
+		return fmt.Errorf("%s has %d partitions and %s has %d: they must be equal, add the missing ones and run auditmill topics",
+			schemas.TopicRaw, raw, schemas.TopicEnriched, enriched)
+	}
+	return nil
+}
+
+// cycle collects records for at most MaxWait and then makes one transaction of them.
+func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) error {
+	start, touched, err := s.collect(ctx, session)
+	if err != nil || len(touched) == 0 {
+		return err
+	}
+	var records []*kgo.Record
+	var outs []output
+	for number := range touched {
+		out, err := s.partitions[number].take()
+		if err != nil {
+			return fmt.Errorf("enriching partition %d: %w", number, err)
+		}
+		outs = append(outs, out)
+		records = append(records, out.records...)
+	}
+	// A cancelled ctx must not tear a transaction: what was taken is finished.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.TransactionTimeout)
+	defer cancel()
+	committed, err := s.commit(drain, session, records)
+	if err != nil {
+		return err
+	}
+	if !committed {
+		s.metrics.aborted.Inc()
+		for _, p := range s.partitions {
+			p.forget()
+		}
+		return nil
+	}
+	for _, out := range outs {
+		s.metrics.done(out, start)
+	}
+	return nil
+}
+
+// collect polls until a batch is full or MaxWait has passed since its first record, and
+// returns the partitions that got records.
+func (s *Service) collect(ctx context.Context, session *kgo.GroupTransactSession) (start time.Time, touched map[int32]bool, err error) {
+	touched = make(map[int32]bool)
+	for rows := 0; rows < s.cfg.MaxPollRecords; {
+		fetches, expired := s.poll(ctx, session, start)
+		if err := s.check(fetches); err != nil {
+			return start, nil, err
+		}
+		if n := fetches.NumRecords(); n > 0 {
+			if start.IsZero() {
+				start = time.Now()
+			}
+			rows += n
+			if err := s.add(ctx, fetches, touched); err != nil {
+				return start, nil, err
+			}
+		}
+		if expired {
+			break
+		}
+	}
+	return start, touched, nil
+}
+
+// poll waits for records until ctx ends or, once there were some, MaxWait after start.
+func (s *Service) poll(
+	ctx context.Context, session *kgo.GroupTransactSession, start time.Time,
+) (fetches kgo.Fetches, expired bool) {
+	if !start.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, start.Add(s.cfg.MaxWait))
+		defer cancel()
+	}
+	fetches = session.PollRecords(ctx, s.cfg.MaxPollRecords)
+	return fetches, ctx.Err() != nil
+}
+
+// check returns the fatal error among those of a poll; the client repeats the others itself.
+func (s *Service) check(fetches kgo.Fetches) error {
+	if fetches.IsClientClosed() {
+		return errors.New("the Kafka client was closed")
+	}
+	for _, e := range fetches.Errors() {
+		if errors.Is(e.Err, context.Canceled) || errors.Is(e.Err, context.DeadlineExceeded) {
+			continue
+		}
+		if kafka.Fatal(e.Err) {
+			return fmt.Errorf("reading %s/%d: %w", e.Topic, e.Partition, e.Err)
+		}
+		s.deps.Logger.Warn("cannot fetch, trying again", "topic", e.Topic, "partition", e.Partition, "err", e.Err)
+	}
+	return nil
+}
+
+// add gives each partition its records, partitions in parallel.
+func (s *Service) add(ctx context.Context, fetches kgo.Fetches, touched map[int32]bool) error {
+	records := make(map[int32][]*kgo.Record)
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		if len(f.Records) == 0 {
+			return
+		}
+		records[f.Partition] = append(records[f.Partition], f.Records...)
+		touched[f.Partition] = true
+		s.metrics.behind(f.Partition, f.HighWatermark-f.Records[len(f.Records)-1].Offset-1)
+	})
+	gaps := make(map[int32]int64)
+	for number, rs := range records {
+		p := s.partitions[number]
+		if p == nil {
+			p = newPartition(number, &s.cfg)
+			s.partitions[number] = p
+		}
+		if first := rs[0].Offset; p.window.next != first {
+			// New here, or back after a rebalance or an abort: what the window
+			// holds is not what stands before this record.
+			p.window = newWindow(s.cfg.DedupeWindow)
+			if first > 0 {
+				gaps[number] = first
+			}
+		}
+	}
+	if err := s.rebuild(ctx, gaps); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for number, rs := range records {
+		group.Go(func() error { return s.partitions[number].add(rs) })
+		for _, r := range rs {
+			s.metrics.stage.BytesIn.Add(float64(len(r.Value)))
+		}
+		s.metrics.stage.In.Add(float64(len(rs)))
+	}
+	return group.Wait()
+}
+
+// commit produces records and commits the offsets of everything that was polled, or
+// neither. committed is false after a rebalance: the session has gone back to the last
+// commit and the records will come again, here or elsewhere.
+func (s *Service) commit(ctx context.Context, session *kgo.GroupTransactSession, records []*kgo.Record) (committed bool, err error) {
+	if err := session.Begin(); err != nil {
+		return false, fmt.Errorf("beginning a transaction: %w", s.explain(err))
+	}
+	var failed kgo.FirstErrPromise
+	for _, r := range records {
+		session.Produce(ctx, r, failed.Promise())
+	}
+	produceErr := failed.Err() // waits for all
+	committed, err = session.End(ctx, kgo.TransactionEndTry(produceErr == nil))
+	if err != nil {
+		return false, fmt.Errorf("ending a transaction: %w", s.explain(err))
+	}
+	if produceErr != nil {
+		if kafka.Fatal(produceErr) {
+			return false, fmt.Errorf("producing to %s: %w", schemas.TopicEnriched, s.explain(produceErr))
+		}
+		s.deps.Logger.Warn("cannot produce, trying again", "topic", schemas.TopicEnriched, "err", produceErr)
+	}
+	return committed, nil
+}
+
+func (s *Service) explain(err error) error {
+	if errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) {
+		return fmt.Errorf("%w: another instance uses the transactional id %q; give each instance its own enrich.instance",
+			err, s.cfg.transactionalID())
+	}
+	return err
+}
+
+// rebuild reads the records before the given offsets into the windows of their partitions.
+func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
+	if len(upTo) == 0 {
+		return nil
+	}
+	start := time.Now()
+	from := make(map[int32]kgo.Offset)
+	for number, offset := range upTo {
+		from[number] = kgo.NewOffset().At(max(0, offset-int64(s.cfg.DedupeWindow)))
+	}
+	client, err := kafka.NewClient(s.deps.Kafka,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{schemas.TopicRaw: from}),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return fmt.Errorf("rebuilding the deduplication window: %w", err)
+	}
+	defer client.Close()
+	records := 0
+	for waiting := len(upTo); waiting > 0; {
+		fetches := client.PollRecords(ctx, s.cfg.MaxPollRecords)
+		if ctx.Err() != nil {
+			return nil // the transaction will be aborted or is empty
+		}
+		if err := s.check(fetches); err != nil {
+			return fmt.Errorf("rebuilding the deduplication window: %w", err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			end, open := upTo[r.Partition]
+			if !open {
+				return
+			}
+			if r.Offset < end {
+				s.partitions[r.Partition].remember(r)
+				records++
+			}
+			if r.Offset >= end-1 {
+				delete(upTo, r.Partition)
+				waiting--
+				client.PauseFetchPartitions(map[string][]int32{schemas.TopicRaw: {r.Partition}})
+			}
+		})
+	}
+	s.metrics.rebuilt.Add(float64(records))
+	s.deps.Logger.Info("deduplication window rebuilt", "records", records, "duration", time.Since(start))
+	return nil
+}
