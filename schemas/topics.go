@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -80,6 +81,9 @@ func Topics(partitions int32) []Topic {
 	return topics
 }
 
+// ErrNewerVersion says that a record was written by a newer build, so it must not be guessed at.
+var ErrNewerVersion = errors.New("newer format")
+
 // CheckVersion refuses a record of a newer major version than this build knows.
 // value is the record's HeaderVersion; missing says that it had none.
 func CheckVersion(value []byte, missing bool) error {
@@ -91,7 +95,8 @@ func CheckVersion(value []byte, missing bool) error {
 		return fmt.Errorf("record header %q is %q, not a version number", HeaderVersion, value)
 	}
 	if n > Version {
-		return fmt.Errorf("record has format version %d, this build reads up to %d: upgrade this service first", n, Version)
+		return fmt.Errorf("%w: record has format version %d, this build reads up to %d: upgrade this service first",
+			ErrNewerVersion, n, Version)
 	}
 	return nil
 }
