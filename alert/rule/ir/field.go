@@ -91,7 +91,7 @@ func NewFields() *Fields {
 // addPaths adds what has no column of its own, and the aliases.
 func (f *Fields) addPaths() {
 	for _, path := range []string{
-		"kind", "apiVersion", "user", "impersonatedUser", "objectRef", "responseStatus",
+		"kind", "apiVersion", "impersonatedUser", "objectRef", "responseStatus",
 		"authenticationMetadata", "requestObject", "responseObject",
 		"responseStatus.metadata", "responseStatus.details",
 	} {

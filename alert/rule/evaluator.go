@@ -1,0 +1,288 @@
+package rule
+
+import (
+	"cmp"
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Evaluator evaluates a Set on one batch after the other. It keeps memory between batches
+// and is not safe for concurrent use.
+type Evaluator struct {
+	set     *Set
+	columns []*columnState
+	raw     columnState // the original bytes
+
+	rows  int
+	memos []memo // by test
+	free  []bitmap
+
+	pending []pendingRule
+	matches []match
+	found   rawEvent
+	fold    []byte
+	buf     []byte
+	stats   Stats
+}
+
+// Stats count what an Evaluator did since it was made.
+type Stats struct {
+	Rows    int64 // rows of all batches
+	Parsed  int64 // rows whose original bytes were parsed
+	Damaged int64 // of those, rows whose original bytes are not JSON: what came before the fault counted
+	Skipped int64 // rules that no value of a batch could satisfy, summed over batches
+}
+
+// memo is what is known of a test in the current batch.
+type memo struct {
+	// known are the rows whose result is known, value those of them with the result true.
+	// For dictionary columns all are known once done is set.
+	known, value bitmap
+	done, begun  bool
+}
+
+// pendingRule is a rule whose result for rows depends on their original bytes.
+type pendingRule struct {
+	rule int
+	rows bitmap
+}
+
+type match struct{ rule, row int }
+
+// NewEvaluator returns an Evaluator of s.
+func (s *Set) NewEvaluator() *Evaluator {
+	e := &Evaluator{set: s, memos: make([]memo, len(s.tests))}
+	e.raw.plan = &columnPlan{name: "raw", kind: accessString}
+	for _, plan := range s.columns {
+		c := &columnState{plan: plan}
+		if plan.kind == accessDict || plan.kind == accessDicts {
+			c.dict = newDictState(plan)
+		}
+		e.columns = append(e.columns, c)
+	}
+	return e
+}
+
+// Stats returns what e did since it was made.
+func (e *Evaluator) Stats() Stats { return e.stats }
+
+// Match calls yield for each rule that matches a row of batch, by row and then by rule; rule is an
+// index of Set.Rules. An error says that the batch has a column of an unknown type.
+func (e *Evaluator) Match(batch arrow.RecordBatch, yield func(rule, row int)) error {
+	e.rows = int(batch.NumRows())
+	e.stats.Rows += int64(e.rows)
+	if e.rows == 0 {
+		return nil
+	}
+	defer e.unbind()
+	if err := e.bind(batch); err != nil {
+		return fmt.Errorf("evaluating rules: %w", err)
+	}
+	e.matches, e.pending = e.matches[:0], e.pending[:0]
+	lo, hi, all := e.get(), e.get(), e.get()
+	all.fill(e.rows)
+	for i, root := range e.set.roots {
+		if !e.possible(e.set.required[i]) {
+			e.stats.Skipped++
+			continue
+		}
+		e.eval(root, all, lo, hi)
+		lo.each(func(row int) { e.matches = append(e.matches, match{i, row}) })
+		hi.andNot(lo)
+		if !hi.empty() {
+			e.pending = append(e.pending, pendingRule{i, hi})
+			hi = e.get()
+		}
+	}
+	e.resolve(all)
+	e.put(lo, hi, all)
+	slices.SortFunc(e.matches, func(a, b match) int {
+		return cmp.Or(cmp.Compare(a.row, b.row), cmp.Compare(a.rule, b.rule))
+	})
+	for _, m := range e.matches {
+		yield(m.rule, m.row)
+	}
+	return nil
+}
+
+func (e *Evaluator) bind(batch arrow.RecordBatch) error {
+	for _, c := range e.columns {
+		if err := c.bind(batch); err != nil {
+			return err
+		}
+	}
+	if n := words(e.rows); len(e.free) > 0 && len(e.free[0]) != n {
+		for i, b := range e.free {
+			e.free[i] = resize(b, n)
+		}
+	}
+	for i := range e.memos {
+		e.memos[i].done, e.memos[i].begun = false, false
+	}
+	return e.raw.bind(batch)
+}
+
+// unbind lets go of the batch, whose memory belongs to the caller.
+func (e *Evaluator) unbind() {
+	e.raw.array, e.raw.texts = nil, texts{}
+	for _, c := range e.columns {
+		c.array, c.texts, c.lists, c.items, c.keys = nil, texts{}, nil, nil, codes{}
+		if c.dict != nil {
+			c.dict.values = nil
+		}
+	}
+}
+
+// possible reports whether some row may satisfy each of the tests.
+func (e *Evaluator) possible(refs []dref) bool {
+	for _, ref := range refs {
+		if !bitmap(e.columns[ref.column].dict.any).has(ref.bit) {
+			return false
+		}
+	}
+	return true
+}
+
+// get returns a bitmap of the batch's size with undefined content.
+func (e *Evaluator) get() bitmap {
+	if n := len(e.free); n > 0 {
+		b := e.free[n-1]
+		e.free = e.free[:n-1]
+		return b
+	}
+	return make(bitmap, words(e.rows))
+}
+
+func (e *Evaluator) put(bitmaps ...bitmap) { e.free = append(e.free, bitmaps...) }
+
+// eval evaluates n for the rows in sel, as far as columns tell: lo becomes the rows for
+// which n is true for sure, hi those for which it may be. Both are subsets of sel.
+func (e *Evaluator) eval(n *node, sel, lo, hi bitmap) {
+	switch n.op {
+	case opTest:
+		e.evalTest(n.test, sel, lo, hi)
+	case opNot:
+		e.eval(n.args[0], sel, lo, hi)
+		for i, s := range sel {
+			lo[i], hi[i] = s&^hi[i], s&^lo[i]
+		}
+	case opAnd:
+		copy(lo, sel)
+		copy(hi, sel)
+		argLo, argHi := e.get(), e.get()
+		for _, arg := range n.args {
+			e.eval(arg, hi, argLo, argHi)
+			lo.and(argLo)
+			copy(hi, argHi)
+			if hi.empty() {
+				break
+			}
+		}
+		e.put(argLo, argHi)
+	case opOr:
+		clear(lo)
+		clear(hi)
+		argLo, argHi, rest := e.get(), e.get(), e.get()
+		copy(rest, sel)
+		for _, arg := range n.args {
+			e.eval(arg, rest, argLo, argHi)
+			lo.or(argLo)
+			hi.or(argHi)
+			rest.andNot(argLo)
+			if rest.empty() {
+				break
+			}
+		}
+		e.put(argLo, argHi, rest)
+	}
+}
+
+func (e *Evaluator) evalTest(t *test, sel, lo, hi bitmap) {
+	switch t.access {
+	case accessRaw, accessLeaves:
+		clear(lo)
+		copy(hi, sel)
+		return
+	case accessDict, accessDicts:
+		e.evalDict(t, sel, lo)
+	default:
+		e.evalRows(t, sel, lo)
+	}
+	copy(hi, lo)
+	if !t.consult {
+		return
+	}
+	maybe := func(row int) {
+		if sel.has(row) {
+			hi.set(row)
+		}
+	}
+	if c := e.columns[t.column.index]; c.dict != nil {
+		c.dict.blanks(maybe)
+	} else {
+		sel.each(func(row int) {
+			if e.blank(t, row) {
+				hi.set(row)
+			}
+		})
+	}
+}
+
+// few is how much smaller than the batch a selection must be for looking at each of its
+// rows to be cheaper than selecting among all.
+const few = 32
+
+func (e *Evaluator) evalDict(t *test, sel, lo bitmap) {
+	m := &e.memos[t.index]
+	d := e.columns[t.column.index].dict
+	if !m.done && t.access == accessDict && sel.count() < e.rows/few {
+		clear(lo)
+		for i, w := range sel {
+			for ; w != 0; w &= w - 1 {
+				if row := i<<6 + bits.TrailingZeros64(w); d.is(t, row) {
+					lo.set(row)
+				}
+			}
+		}
+		return
+	}
+	selected := e.selected(t)
+	for i, s := range sel {
+		lo[i] = s & selected[i]
+	}
+}
+
+// selected returns the rows that satisfy a test of a dictionary column.
+func (e *Evaluator) selected(t *test) bitmap {
+	m := &e.memos[t.index]
+	if !m.done {
+		m.done = true
+		m.value = resize(m.value, words(e.rows))
+		clear(m.value)
+		e.columns[t.column.index].dict.selectRows(t, m.value)
+	}
+	return m.value
+}
+
+// evalRows decides a test row by row, each row once in a batch.
+func (e *Evaluator) evalRows(t *test, sel, lo bitmap) {
+	m := &e.memos[t.index]
+	if !m.begun {
+		m.begun = true
+		m.known, m.value = resize(m.known, words(e.rows)), resize(m.value, words(e.rows))
+		clear(m.known)
+		clear(m.value)
+	}
+	for i, s := range sel {
+		for w := s &^ m.known[i]; w != 0; w &= w - 1 {
+			if row := i<<6 + bits.TrailingZeros64(w); e.column(t, row) {
+				m.value.set(row)
+			}
+		}
+		m.known[i] |= s
+		lo[i] = s & m.value[i]
+	}
+}

@@ -1,0 +1,132 @@
+package rule
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// appendFold appends s with the case of every letter folded: two texts are equal but for
+// case, by the simple folding of Unicode, if their folds are equal. Unlike lower-casing it
+// joins all of K, k and the Kelvin sign.
+func appendFold(dst []byte, s string) []byte {
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			dst = append(dst, c)
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 {
+			dst = append(dst, c) // two different bad bytes stay different
+		} else {
+			dst = utf8.AppendRune(dst, foldRune(r))
+		}
+		i += n
+	}
+	return dst
+}
+
+// foldRune returns the least rune that is equal to r but for case, in lower case if ASCII.
+func foldRune(r rune) rune {
+	least := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		least = min(least, next)
+	}
+	if 'A' <= least && least <= 'Z' {
+		least += 'a' - 'A'
+	}
+	return least
+}
+
+// isFolded reports that s is its own fold because it is plain lower-case ASCII.
+func isFolded(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// glob is a text pattern in the forms that can be decided quickly.
+type glob struct {
+	form    globForm
+	literal string // of all forms but pattern
+	pattern []globToken
+}
+
+type globForm uint8
+
+const (
+	globEqual globForm = iota
+	globPrefix
+	globSuffix
+	globContains
+	globPattern
+)
+
+// globToken is a byte of the pattern, one character, or any number of them.
+type globToken struct {
+	kind globKind
+	b    byte
+}
+
+type globKind uint8
+
+const (
+	globByte globKind = iota
+	globOne
+	globMany
+)
+
+func (g *glob) match(s string) bool {
+	switch g.form {
+	case globEqual:
+		return s == g.literal
+	case globPrefix:
+		return strings.HasPrefix(s, g.literal)
+	case globSuffix:
+		return strings.HasSuffix(s, g.literal)
+	case globContains:
+		return strings.Contains(s, g.literal)
+	}
+	return matchTokens(g.pattern, s)
+}
+
+// matchTokens goes back to the last * only: what an earlier one took never needs to
+// change, so the time is at most len(tokens) × len(s).
+func matchTokens(tokens []globToken, s string) bool {
+	t, i := 0, 0
+	star, starAt := -1, 0
+	for i < len(s) || t < len(tokens) {
+		if t < len(tokens) {
+			switch token := tokens[t]; {
+			case token.kind == globMany:
+				star, starAt = t, i
+				t++
+				continue
+			case i < len(s) && token.kind == globOne:
+				_, n := utf8.DecodeRuneInString(s[i:])
+				i += n
+				t++
+				continue
+			case i < len(s) && token.kind == globByte && token.b == s[i]:
+				i++
+				t++
+				continue
+			}
+		}
+		if star < 0 || starAt >= len(s) {
+			return false
+		}
+		_, n := utf8.DecodeRuneInString(s[starAt:])
+		starAt += n
+		t, i = star+1, starAt
+	}
+	return true
+}
