@@ -7,6 +7,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -88,6 +89,8 @@ func naiveTest(t *ir.Test, ev naiveEvent) bool {
 	for _, leaf := range naiveLeaves(t, ev) {
 		result := false
 		switch leaf {
+		case yes{}:
+			result = true
 		case missing:
 			result = t.Missing
 		case null:
@@ -194,9 +197,6 @@ func scalars(v any) []any {
 }
 
 func naiveMatch(m ir.Match, leaf any) bool {
-	if _, ok := leaf.(yes); ok {
-		return true
-	}
 	text, isObject := "", false
 	number, isNumber := new(big.Rat), false
 	switch v := leaf.(type) {
@@ -248,7 +248,19 @@ func rat(n ir.Number) *big.Rat {
 	return new(big.Rat).SetInt64(n.Int)
 }
 
+var patterns sync.Map // of regular expressions by text: compiling them is most of the time
+
 func naivePattern(t ir.Text) *regexp.Regexp {
+	key := t.String()
+	if re, ok := patterns.Load(key); ok {
+		return re.(*regexp.Regexp)
+	}
+	re := compilePattern(t)
+	patterns.Store(key, re)
+	return re
+}
+
+func compilePattern(t ir.Text) *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString("(?s")
 	if !t.Cased {

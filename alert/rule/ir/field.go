@@ -125,7 +125,8 @@ func (f *Fields) Resolve(name string) (Field, bool) {
 		if strings.HasPrefix(name, root) {
 			path := SplitPath(name)
 			for _, key := range path {
-				if key == "" {
+				// A bracket would be an index or a quantifier, which are not supported.
+				if key == "" || strings.ContainsAny(key, "[]") {
 					return Field{}, false
 				}
 			}

@@ -235,7 +235,7 @@ func (p *conditionParser) unknown(t token, note string) *conditionFault {
 	remedy := "the searches are " + strings.Join(p.searches.names, ", ") + note
 	if lower := strings.ToLower(t.text); lower != t.text && isKeyword(lower) {
 		remedy = fmt.Sprintf("write %q in lower case", lower)
-	} else if near := ir.Nearest(t.text, slices.Values(p.searches.names)); near != "" {
+	} else if near := ir.Nearest(t.text, slices.Values(p.searches.names)); near != "" && near != t.text {
 		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
 	}
 	return &conditionFault{t.offset, fmt.Sprintf("no search is called %q", t.text), remedy}
