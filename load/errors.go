@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -54,4 +55,43 @@ func refusals() []int {
 		636,  // CANNOT_EXTRACT_TABLE_STRUCTURE
 		1001, // STD_EXCEPTION, which the Arrow reader throws for broken bytes
 	}
+}
+
+// Reasons of repeated inserts: a closed set for metrics.
+const (
+	retryNetwork  = "network"
+	retryMemory   = "memory"
+	retryParts    = "too_many_parts"
+	retryTimeout  = "timeout"
+	retryReadonly = "readonly"
+	retryOther    = "other"
+)
+
+func retryReasons() []string {
+	return []string{retryNetwork, retryMemory, retryParts, retryTimeout, retryReadonly, retryOther}
+}
+
+func retryReason(err error) string {
+	switch exceptionCode(err) {
+	case 0:
+		if errors.Is(err, context.DeadlineExceeded) {
+			return retryTimeout
+		}
+		return retryNetwork
+	case codeMemoryLimit:
+		return retryMemory
+	case 252: // TOO_MANY_PARTS
+		return retryParts
+	case 159, 209: // TIMEOUT_EXCEEDED, SOCKET_TIMEOUT
+		return retryTimeout
+	case 164, 242: // READONLY, TABLE_IS_READ_ONLY
+		return retryReadonly
+	}
+	return retryOther
+}
+
+// isAccess reports whether the user name, the password or a grant is wrong.
+func isAccess(err error) bool {
+	// UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED
+	return slices.Contains([]int{192, 193, 194, 497, 516}, exceptionCode(err))
 }

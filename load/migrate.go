@@ -17,6 +17,9 @@ import (
 // ErrNewerSchema says that the database was migrated by a newer build.
 var ErrNewerSchema = errors.New("the database schema is newer than this build")
 
+// ErrOtherSchema says that a migration was applied that has the number of one of ours and is another.
+var ErrOtherSchema = errors.New("another migration was applied under this number")
+
 // MigrationStatus is one migration and when it was applied; a zero time means not yet.
 type MigrationStatus struct {
 	schemas.Migration
@@ -24,7 +27,7 @@ type MigrationStatus struct {
 }
 
 // MigrationState returns every migration that this build knows. It fails with ErrNewerSchema when the
-// database has others, and when an applied migration is not the one that this build has.
+// database has others, and with ErrOtherSchema when an applied one is not the one of this build.
 func MigrationState(ctx context.Context, conn driver.Conn, o schemas.SQLOptions) ([]MigrationStatus, error) {
 	known, err := schemas.Migrations(o)
 	if err != nil {
@@ -42,8 +45,8 @@ func MigrationState(ctx context.Context, conn driver.Conn, o schemas.SQLOptions)
 			continue
 		}
 		if a.checksum != m.Checksum {
-			return nil, fmt.Errorf("migration %04d_%s in %s has checksum %s, this build has %s: "+
-				"it was applied by another build; use that one, or a new database", m.Version, m.Name, o.Database, a.checksum, m.Checksum)
+			return nil, fmt.Errorf("%w: %04d_%s in %s has checksum %s, this build has %s: "+
+				"use the build that applied it, or a new database", ErrOtherSchema, m.Version, m.Name, o.Database, a.checksum, m.Checksum)
 		}
 		states[i].AppliedAt = a.at
 		delete(applied, m.Version)

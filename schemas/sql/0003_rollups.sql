@@ -20,17 +20,7 @@ ORDER BY (cluster, minute, resource, verb, outcome, actor, actor_kind, api_group
 {{- .TTL "received_day" .RetentionDays}}
 SETTINGS ttl_only_drop_parts = 1, {{.Dedup}};
 {{.Distributed "activity_per_minute" "rand()"}}
-CREATE MATERIALIZED VIEW IF NOT EXISTS {{.Database}}.activity_per_minute_mv{{.OnCluster}}
-TO {{.Local "activity_per_minute"}} AS
-SELECT
-    toDate(received_at) AS received_day, toStartOfMinute(event_time) AS minute,
-    cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, outcome, raw_partition,
-    count() AS events
-FROM {{.Local "events"}}
-GROUP BY
-    received_day, minute, cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, outcome,
-    raw_partition;
-CREATE TABLE IF NOT EXISTS {{.Local "intake_per_minute"}}{{.OnCluster}}
+{{.RollupView "activity_per_minute"}}CREATE TABLE IF NOT EXISTS {{.Local "intake_per_minute"}}{{.OnCluster}}
 (
     `minute` DateTime('UTC') CODEC(DoubleDelta, ZSTD(1)),
     `cluster` LowCardinality(String),
@@ -46,10 +36,4 @@ ORDER BY (cluster, minute, source, raw_partition)
 {{- .TTL "minute" .RetentionDays}}
 SETTINGS ttl_only_drop_parts = 1, {{.Dedup}};
 {{.Distributed "intake_per_minute" "rand()"}}
-CREATE MATERIALIZED VIEW IF NOT EXISTS {{.Database}}.intake_per_minute_mv{{.OnCluster}}
-TO {{.Local "intake_per_minute"}} AS
-SELECT
-    toStartOfMinute(received_at) AS minute, cluster, source, raw_partition,
-    count() AS events, sum(length(raw)) AS bytes, countIf(damage != '') AS damaged
-FROM {{.Local "events"}}
-GROUP BY minute, cluster, source, raw_partition;
+{{.RollupView "intake_per_minute"}}

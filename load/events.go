@@ -1,0 +1,313 @@
+package load
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// eventSink inserts values of audit.enriched.v1 as they are: their Arrow messages, one after another.
+type eventSink struct {
+	*inserter
+	options schemas.SQLOptions
+	table   string
+	metrics *metrics
+
+	mu      sync.Mutex // guards known
+	known   []byte     // the schema message that was checked last
+	columns []string   // of the table
+}
+
+func newEventSink(in *inserter, c ClickHouse, m *metrics) *eventSink {
+	o := c.SQL()
+	return &eventSink{inserter: in, options: o, table: o.Database + "." + o.LocalTable("events"), metrics: m}
+}
+
+// classify tells a newer version, which is fatal, from bytes that were never right.
+func classify(err error) (bad, fatal error) {
+	if errors.Is(err, schemas.ErrNewerVersion) {
+		return nil, err
+	}
+	return err, nil
+}
+
+func (e *eventSink) prepare(ctx context.Context, record *kgo.Record) (item, error) {
+	bad, fatal := checkVersion(record)
+	if bad != nil || fatal != nil {
+		return item{bad: bad}, fatal
+	}
+	frame, err := schemas.Split(record.Value)
+	if err != nil {
+		return item{bad: err}, nil
+	}
+	if bad, fatal = e.checkSchema(ctx, frame.Schema); bad != nil || fatal != nil {
+		return item{bad: bad}, fatal
+	}
+	return item{frame: frame, rows: frame.Rows, bytes: frame.Bytes}, nil
+}
+
+// checkSchema makes sure that the table has every column of a schema: ClickHouse would drop one
+// that it does not know without a word.
+func (e *eventSink) checkSchema(ctx context.Context, message []byte) (bad, fatal error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if string(message) == string(e.known) {
+		return nil, nil
+	}
+	schema, err := schemas.SchemaOf(message)
+	if err != nil {
+		return classify(err)
+	}
+	missing := e.missing(schema)
+	if len(missing) > 0 {
+		// They may have been added since we looked.
+		if e.columns, err = e.readColumns(ctx); err != nil {
+			return nil, err
+		}
+		missing = e.missing(schema)
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("%s has no column %s: run auditmill migrate --apply of the build that wrote the records",
+			e.table, strings.Join(missing, ", "))
+	}
+	e.known = slices.Clone(message)
+	return nil, nil
+}
+
+func (e *eventSink) missing(schema *arrow.Schema) []string {
+	var missing []string
+	for _, field := range schema.Fields() {
+		if !slices.Contains(e.columns, field.Name) {
+			missing = append(missing, field.Name)
+		}
+	}
+	return missing
+}
+
+func (e *eventSink) readColumns(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	var columns []string
+	row := e.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.columns WHERE database = ? AND table = ?",
+		e.options.Database, e.options.LocalTable("events"))
+	if err := row.Scan(&columns); err != nil {
+		return nil, fmt.Errorf("reading the columns of %s: %w", e.table, err)
+	}
+	return columns, nil
+}
+
+func (e *eventSink) joins(first, it *item) bool {
+	return first.bad != nil || it.bad != nil || string(first.frame.Schema) == string(it.frame.Schema)
+}
+
+func (e *eventSink) insert(ctx context.Context, token string, items []item) error {
+	body := make(net.Buffers, 0, len(items)+2)
+	body = append(body, items[0].frame.Schema)
+	rows := 0
+	for _, it := range items {
+		body = append(body, it.frame.Messages)
+		rows += it.rows
+	}
+	body = append(body, schemas.EndOfStream())
+	return e.inserter.insert(ctx, e.table, "ArrowStream", token, rows, &body)
+}
+
+// compare decodes the records, leaves out the rows that the table has, inserts the others
+// and makes the rollups of all of them anew.
+func (e *eventSink) compare(ctx context.Context, token string, items []item, bury func(kafka.Dead) error) error {
+	e.metrics.compared.Inc()
+	if err := e.settle(ctx, token); err != nil {
+		return err
+	}
+	batches, err := decodeAll(items, bury)
+	defer func() {
+		for _, b := range batches {
+			b.Release()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	present, err := e.present(ctx, rawSpans(batches))
+	if err != nil {
+		return err
+	}
+	for _, batch := range batches {
+		keys := rawKeys(batch)
+		for i := 0; i < len(keys); {
+			j := i
+			for j < len(keys) && present[keys[i]] == present[keys[j]] {
+				j++
+			}
+			if present[keys[i]] {
+				e.metrics.present.Add(float64(j - i))
+			} else if err := e.insertRows(ctx, batch, i, j, bury); err != nil {
+				return err
+			}
+			i = j
+		}
+	}
+	return e.rebuildRollups(ctx, batches)
+}
+
+// settle waits until what was inserted earlier can be seen and nothing more of it will come.
+func (e *eventSink) settle(ctx context.Context, token string) error {
+	onCluster := ""
+	if e.options.Cluster != "" {
+		onCluster = " ON CLUSTER '" + e.options.Cluster + "'"
+	}
+	if err := e.kill(ctx, token, onCluster); err != nil {
+		return err
+	}
+	if !e.options.Replicated {
+		return nil
+	}
+	return e.exec(ctx, "SYSTEM SYNC REPLICA "+e.table)
+}
+
+// decodeAll buries the records that cannot be decoded. The caller releases the batches, also after an error.
+func decodeAll(items []item, bury func(kafka.Dead) error) ([]arrow.RecordBatch, error) {
+	var batches []arrow.RecordBatch
+	for _, it := range items {
+		batch, err := schemas.Decode(it.record.Value)
+		if err == nil && rawKeys(batch) == nil {
+			batch.Release()
+			err = errors.New("the Arrow batch has no event_id, raw_partition or raw_offset of the right type")
+		}
+		if err == nil {
+			batches = append(batches, batch)
+			continue
+		}
+		if err := bury(kafka.DeadRecord(it.record, reasonUndecodable, err)); err != nil {
+			return batches, err
+		}
+	}
+	return batches, nil
+}
+
+// insertRows inserts rows [i, j) of a batch; what is refused is halved until the culprits are alone.
+func (e *eventSink) insertRows(ctx context.Context, batch arrow.RecordBatch, i, j int, bury func(kafka.Dead) error) error {
+	slice := batch.NewSlice(int64(i), int64(j))
+	value, err := schemas.Encode(slice)
+	slice.Release()
+	if err != nil {
+		return err
+	}
+	err = e.inserter.insert(ctx, e.table, "ArrowStream", once(), j-i, &net.Buffers{value})
+	switch {
+	case err == nil:
+		return nil
+	case !isRefusal(err):
+		return err
+	case j-i == 1:
+		return bury(deadRow(batch, i, err))
+	}
+	middle := i + (j-i)/2
+	if err := e.insertRows(ctx, batch, i, middle, bury); err != nil {
+		return err
+	}
+	return e.insertRows(ctx, batch, middle, j, bury)
+}
+
+// deadRow is a dead letter with an event's original bytes, as if it came from audit.raw.v1: so it
+// can be sent again from there.
+func deadRow(batch arrow.RecordBatch, row int, err error) kafka.Dead {
+	key := rawKeys(batch)[row]
+	d := kafka.Dead{
+		Reason: reasonRefused, Detail: err.Error(), Source: schemas.TopicRaw,
+		Partition: key.partition, Offset: key.offset,
+	}
+	if raw, ok := schemas.ColumnArray(batch, "raw").(*array.Binary); ok {
+		d.Value = raw.Value(row)
+	}
+	for _, name := range []string{schemas.HeaderCluster, schemas.HeaderSource} {
+		if column := schemas.ColumnArray(batch, name); column != nil && !column.IsNull(row) {
+			d.Headers = append(d.Headers, kgo.RecordHeader{Key: name, Value: []byte(column.ValueStr(row))})
+		}
+	}
+	return d
+}
+
+// rawKey names one row: where its event stands in audit.raw.v1, and which it is, in case the
+// topic was made anew.
+type rawKey struct {
+	partition int32
+	offset    int64
+	id        schemas.ID
+}
+
+// rawKeys returns the key of every row, or nil if the batch does not have the columns.
+func rawKeys(batch arrow.RecordBatch) []rawKey {
+	ids, ok1 := schemas.ColumnArray(batch, "event_id").(*array.FixedSizeBinary)
+	partitions, ok2 := schemas.ColumnArray(batch, "raw_partition").(*array.Int32)
+	offsets, ok3 := schemas.ColumnArray(batch, "raw_offset").(*array.Int64)
+	if !ok1 || !ok2 || !ok3 {
+		return nil
+	}
+	keys := make([]rawKey, batch.NumRows())
+	for i := range keys {
+		keys[i] = rawKey{partition: partitions.Value(i), offset: offsets.Value(i)}
+		if !ids.IsNull(i) {
+			copy(keys[i].id[:], ids.Value(i))
+		}
+	}
+	return keys
+}
+
+// rawSpans returns the smallest and largest raw_offset of each raw_partition.
+func rawSpans(batches []arrow.RecordBatch) map[int32][2]int64 {
+	spans := map[int32][2]int64{}
+	for _, batch := range batches {
+		for _, key := range rawKeys(batch) {
+			s, ok := spans[key.partition]
+			if !ok {
+				s = [2]int64{key.offset, key.offset}
+			}
+			spans[key.partition] = [2]int64{min(s[0], key.offset), max(s[1], key.offset)}
+		}
+	}
+	return spans
+}
+
+// present returns the keys that the table has within spans.
+func (e *eventSink) present(ctx context.Context, spans map[int32][2]int64) (map[rawKey]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	keys := map[rawKey]bool{}
+	for partition, s := range spans {
+		rows, err := e.conn.Query(ctx, "SELECT raw_offset, hex(event_id) FROM "+e.table+
+			" WHERE raw_partition = ? AND raw_offset BETWEEN ? AND ?", partition, s[0], s[1])
+		if err != nil {
+			return nil, fmt.Errorf("reading what %s has of partition %d: %w", e.table, partition, err)
+		}
+		for rows.Next() {
+			key := rawKey{partition: partition}
+			var id string
+			if err := rows.Scan(&key.offset, &id); err != nil {
+				_ = rows.Close()
+				return nil, fmt.Errorf("reading what %s has of partition %d: %w", e.table, partition, err)
+			}
+			if _, err := hex.Decode(key.id[:], []byte(id)); err != nil {
+				_ = rows.Close()
+				return nil, fmt.Errorf("reading what %s has of partition %d: %w", e.table, partition, err)
+			}
+			keys[key] = true
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return nil, fmt.Errorf("reading what %s has of partition %d: %w", e.table, partition, err)
+		}
+	}
+	return keys, nil
+}
