@@ -1,0 +1,271 @@
+package split
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/auditmill/auditmill/internal/jsonscan"
+)
+
+// maxFaults is how many faults of an input come out one by one. Those beyond it are
+// joined with the faults right behind them, so that an input like [1,1,1,…] does not
+// become a dead letter of every other byte.
+const maxFaults = 1000
+
+// lineEnds is the reason of a syntax error that a line break explains.
+const lineEnds = "the line ends in the middle of a value"
+
+func syntaxAt(offset int, reason string) error {
+	return &jsonscan.SyntaxError{Offset: offset, Reason: reason}
+}
+
+// fault reports the piece between start and end.
+func (s *Splitter) fault(start, end int, reason, detail string) {
+	if s.pending.Fault != nil {
+		s.pending.Raw = s.body[s.pending.Offset:end:end]
+		return
+	}
+	item := Item{Raw: s.body[start:end:end], Offset: start, Fault: &Fault{
+		Reason: reason, Detail: fmt.Sprintf("at byte %d: %s", start, detail),
+	}}
+	if s.faults++; s.faults <= maxFaults {
+		s.emit(&item)
+		return
+	}
+	item.Fault.Detail += fmt.Sprintf("; the faults right behind it are joined to it, after %d in one input", maxFaults)
+	s.pending = item
+}
+
+// missing reports a separator that is not there. No byte is lost with it.
+func (s *Splitter) missing(pos int, detail string) {
+	s.loose = true
+	reason := ReasonSyntax
+	if pos >= len(s.body) {
+		if s.cut { // was said already
+			return
+		}
+		s.cut = true
+		reason, detail = ReasonTruncated, detail+"; what was sent was cut on its way"
+	}
+	s.fault(pos, pos, reason, detail+"; the items before it are kept")
+}
+
+// flush yields the faults that were joined.
+func (s *Splitter) flush() {
+	if s.pending.Fault != nil {
+		item := s.pending
+		s.pending = Item{}
+		s.emit(&item)
+	}
+}
+
+func (s *Splitter) emit(item *Item) {
+	if !s.stopped && !s.yield(item) {
+		s.stopped = true
+	}
+}
+
+// broken reports the piece between start and end, which has the syntax error err.
+func (s *Splitter) broken(start, end int, err error) {
+	s.loose = true
+	reason, what := ReasonSyntax, err.Error()
+	var syntax *jsonscan.SyntaxError
+	if errors.As(err, &syntax) {
+		switch {
+		case s.atEnd(err) || syntax.Reason == lineEnds:
+			reason, s.cut = ReasonTruncated, end >= len(s.body)
+			what += "; what was sent was cut on its way"
+		case strings.HasPrefix(syntax.Reason, "nested"):
+			reason = ReasonTooDeep
+		}
+	}
+	s.fault(start, end, reason, what)
+}
+
+// atEnd reports whether err means that the input ends inside a value: everything up to
+// its end could have been the begin of valid JSON.
+func (s *Splitter) atEnd(err error) bool {
+	var syntax *jsonscan.SyntaxError
+	if !errors.As(err, &syntax) {
+		return false
+	}
+	if syntax.Offset >= len(s.body) {
+		return true
+	}
+	// A number or an escape that is cut is reported where it begins.
+	rest := s.body[syntax.Offset:]
+	switch {
+	case rest[0] == '\\' && len(rest) < len(`\u0000`):
+		return len(rest) == 1 || rest[1] == 'u' && isHex(rest[2:])
+	case rest[0] == '-' || rest[0] >= '0' && rest[0] <= '9':
+		last := rest[len(rest)-1]
+		return strings.IndexByte("-+.eE", last) >= 0 && len(bytes.TrimLeft(rest, "0123456789+-.eE")) == 0
+	}
+	return false
+}
+
+func isHex(b []byte) bool { return len(bytes.Trim(b, "0123456789abcdefABCDEF")) == 0 }
+
+// recoverElement reports the broken element at pos of an array and returns where to go
+// on: at the separator behind it, at the next event that could be found, or at the end.
+func (s *Splitter) recoverElement(pos int, err error) int {
+	if s.atEnd(err) {
+		s.broken(pos, len(s.body), err)
+		return len(s.body)
+	}
+	if end := s.balanced(pos); end >= 0 {
+		next := jsonscan.SkipSpace(s.body, end)
+		if next < len(s.body) && (s.body[next] == ',' || s.body[next] == ']') {
+			s.broken(pos, end, err)
+			return end
+		}
+	}
+	next := s.search(pos+1, ",")
+	s.broken(pos, next, err)
+	return next
+}
+
+// recoverTop does the same at the top level. There the next line that begins with a
+// bracket is a safe place to go on: JSON strings hold no line ends.
+func (s *Splitter) recoverTop(pos int, err error) int {
+	if end := s.nextLine(pos); end >= 0 {
+		var syntax *jsonscan.SyntaxError
+		if errors.As(err, &syntax) && syntax.Offset >= end {
+			err = syntaxAt(end, lineEnds)
+		}
+		s.recovering = false
+		s.broken(pos, end, err)
+		return end + 1
+	}
+	if s.atEnd(err) {
+		s.broken(pos, len(s.body), err)
+		return len(s.body)
+	}
+	if c := s.body[pos]; c != '{' && c != '[' {
+		end := pos + 1
+		if n := bytes.IndexAny(s.body[end:], "{["); n >= 0 {
+			end += n
+		} else {
+			end = len(s.body)
+		}
+		s.broken(pos, end, err)
+		return end
+	}
+	if end := s.balanced(pos); end >= 0 {
+		s.broken(pos, end, err)
+		return end
+	}
+	next := s.search(pos+1, ",}[")
+	s.broken(pos, next, err)
+	return next
+}
+
+// nextLine returns the index of the next line end that a bracket follows, or -1.
+func (s *Splitter) nextLine(pos int) int {
+	for !s.oneLine {
+		n := bytes.IndexByte(s.body[pos:], '\n')
+		if n < 0 {
+			s.oneLine = true // and is from every later place
+			break
+		}
+		pos += n
+		if next := pos + 1; next < len(s.body) && (s.body[next] == '{' || s.body[next] == '[') {
+			return pos
+		}
+		pos++
+	}
+	return -1
+}
+
+// balanced returns the index after the broken value at pos, if its brackets and quotes
+// still tell where it ends, or else -1.
+func (s *Splitter) balanced(pos int) int {
+	s.stack = s.stack[:0]
+	for i := pos; i < len(s.body) && s.budget > 0; i++ {
+		s.budget--
+		switch c := s.body[i]; c {
+		case '"':
+			n := closingQuote(s.body[i+1:])
+			if n < 0 {
+				return -1
+			}
+			s.budget -= n
+			i += n
+			// What stands behind a string tells whether a quote is missing or too many.
+			if next := jsonscan.SkipSpace(s.body, i+1); next < len(s.body) && strings.IndexByte(":,]}", s.body[next]) < 0 {
+				return -1
+			}
+		case '{', '[':
+			s.stack = append(s.stack, c+2) // '{'+2 is '}', '['+2 is ']'
+		case '}', ']':
+			top := len(s.stack) - 1
+			switch {
+			case top < 0 && i > pos:
+				return i
+			case top < 0 || s.stack[top] != c:
+				return -1
+			}
+			if s.stack = s.stack[:top]; top == 0 {
+				return i + 1
+			}
+		case ',':
+			if len(s.stack) == 0 && i > pos {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// closingQuote returns the index after the quote that ends the string text begins with,
+// or -1 if a control character or the end comes first.
+func closingQuote(text []byte) int {
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\':
+			i++
+		case c < ' ':
+			return -1
+		}
+	}
+	return -1
+}
+
+// search returns the index of the next whole event at or after pos that stands behind
+// one of the bytes in before, or the length of the input.
+func (s *Splitter) search(pos int, before string) int {
+	last := byte(0)
+	for i := pos; i < len(s.body) && s.budget > 0; i++ {
+		c := s.body[i]
+		s.budget--
+		if c == '{' && last != 0 && strings.IndexByte(before, last) >= 0 && s.isEvent(i) {
+			s.recovering = true
+			return i
+		}
+		if c > ' ' {
+			last = c
+		}
+	}
+	return len(s.body)
+}
+
+// isEvent reports whether a whole event begins at pos.
+func (s *Splitter) isEvent(pos int) bool {
+	auditID, stage := false, false
+	it := jsonscan.Object(s.body[pos:])
+	for it.Next() {
+		auditID = auditID || jsonscan.KeyIs(it.Key(), "auditID")
+		stage = stage || jsonscan.KeyIs(it.Key(), "stage")
+	}
+	end := it.End()
+	var syntax *jsonscan.SyntaxError
+	if errors.As(it.Err(), &syntax) {
+		end = max(end, syntax.Offset)
+	}
+	s.budget -= end
+	return it.Err() == nil && auditID && stage
+}
