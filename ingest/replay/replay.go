@@ -8,12 +8,12 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,10 +265,9 @@ func (b *batch) add(raw []byte) {
 // asWebhook removes kind and apiVersion where the API server's log has them: the items that
 // the webhook sends lack them. All other bytes stay.
 func asWebhook(raw []byte) []byte {
-	const log = `{"kind":"Event","apiVersion":"audit.k8s.io/v1",`
-	if rest, ok := strings.CutPrefix(string(raw[:min(len(raw), len(log))]), log); ok && rest == "" {
-		out := make([]byte, 0, len(raw)-len(log)+1)
-		return append(append(out, '{'), raw[len(log):]...)
+	rest, ok := bytes.CutPrefix(raw, []byte(`{"kind":"Event","apiVersion":"audit.k8s.io/v1",`))
+	if !ok {
+		return raw
 	}
-	return raw
+	return append(append(make([]byte, 0, len(rest)+1), '{'), rest...)
 }
