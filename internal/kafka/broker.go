@@ -48,7 +48,7 @@ func remedy(class Class) string {
 			"the listener speaks TLS"
 	}
 	return "check that kafka.brokers is right, that a broker runs there and can be reached " +
-		"from here, and that kafka.tls and kafka.sasl fit its listener"
+		"from here, and that kafka.tls and kafka.sasl (user and password too) fit its listener"
 }
 
 // Lag returns, by topic, how many records wait for a consumer group. Topics names those

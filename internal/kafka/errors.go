@@ -111,7 +111,7 @@ func classOfKafka(err *kerr.Error) Class {
 		return ClassTopic
 	case is(kerr.RequestTimedOut):
 		return ClassTimeout
-	case is(kerr.TransactionAbortable), err.Retriable:
+	case is(kerr.TransactionAbortable, kerr.ConcurrentTransactions), err.Retriable:
 		return ClassBroker
 	}
 	return ClassOther
@@ -131,6 +131,11 @@ func classOfConnection(err error) Class {
 		if errors.As(err, target) {
 			return ClassTLS
 		}
+	}
+	// This is how crypto/tls marks what the other side complains about, such as a missing
+	// client certificate; the type of the complaint itself is not exported.
+	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "remote error" {
+		return ClassTLS
 	}
 	if isAny(err, context.DeadlineExceeded, os.ErrDeadlineExceeded, kgo.ErrRecordTimeout) {
 		return ClassTimeout

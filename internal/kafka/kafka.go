@@ -37,6 +37,9 @@ func Opts(cfg Config, more ...kgo.Opt) ([]kgo.Opt, error) {
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(cfg.ClientID),
 		kgo.SoftwareNameAndVersion("auditmill", softwareVersion(obs.Version().Version)),
+		// How soon a client may ask again who leads a partition: the default of 5 s would be
+		// the shortest pause after the move of a partition or the creation of a topic.
+		kgo.MetadataMinAge(500 * time.Millisecond),
 		kgo.BrokerMaxReadBytes(int32(maxResponse)),
 		kgo.ProducerBatchCompression(compression, kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(int32(cfg.MaxRecord)),

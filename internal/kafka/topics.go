@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Topic is a topic as it should be.
@@ -65,14 +67,14 @@ func EnsureTopics(
 	ctx context.Context, cl *kgo.Client, topics []Topic, create bool,
 ) ([]TopicState, error) {
 	adm := kadm.NewClient(cl)
-	details, err := listTopics(ctx, adm, topics)
+	found, err := listTopics(ctx, cl, topics)
 	if err != nil {
 		return nil, err
 	}
 	created := map[string]bool{}
 	var errs []error
 	for _, t := range topics {
-		if details.Has(t.Name) || !create {
+		if _, exists := found[t.Name]; exists || !create {
 			continue
 		}
 		if err := createTopic(ctx, adm, t); err != nil {
@@ -85,17 +87,17 @@ func EnsureTopics(
 		return nil, errors.Join(errs...)
 	}
 	if len(created) > 0 {
-		if details, err = awaitTopics(ctx, adm, topics, created); err != nil {
+		if found, err = awaitTopics(ctx, cl, topics, created); err != nil {
 			return nil, err
 		}
 	}
-	configs, err := topicConfigs(ctx, adm, details)
+	configs, err := topicConfigs(ctx, adm, found)
 	if err != nil {
 		return nil, err
 	}
 	states := make([]TopicState, len(topics))
 	for i, t := range topics {
-		states[i] = compare(t, details[t.Name], configs[t.Name])
+		states[i] = compare(t, found[t.Name], configs[t.Name])
 		if created[t.Name] && states[i].Status == TopicOK {
 			states[i].Status = TopicCreated
 		}
@@ -103,23 +105,33 @@ func EnsureTopics(
 	return states, nil
 }
 
-func listTopics(ctx context.Context, adm *kadm.Client, topics []Topic) (kadm.TopicDetails, error) {
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = t.Name
+// listTopics asks a broker. It does not use kadm, which answers from the client's cache for
+// some seconds, and so would not see a topic that was just created.
+func listTopics(
+	ctx context.Context, cl *kgo.Client, topics []Topic,
+) (map[string]kmsg.MetadataResponseTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, t := range topics {
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.Topic = kmsg.StringPtr(t.Name)
+		req.Topics = append(req.Topics, rt)
 	}
-	details, err := adm.ListTopics(ctx, names...)
+	res, err := req.RequestWith(ctx, cl)
 	if err != nil {
 		return nil, fmt.Errorf("listing topics: %w", err)
 	}
-	for name, d := range details {
-		if errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
-			delete(details, name)
-		} else if d.Err != nil {
-			return nil, fmt.Errorf("listing the topic %s: %w", name, d.Err)
+	found := make(map[string]kmsg.MetadataResponseTopic, len(res.Topics))
+	for _, t := range res.Topics {
+		err := kerr.ErrorForCode(t.ErrorCode)
+		switch {
+		case t.Topic == nil, errors.Is(err, kerr.UnknownTopicOrPartition):
+		case err != nil:
+			return nil, fmt.Errorf("listing the topic %s: %w", *t.Topic, err)
+		default:
+			found[*t.Topic] = t
 		}
 	}
-	return details, nil
+	return found, nil
 }
 
 func createTopic(ctx context.Context, adm *kadm.Client, t Topic) error {
@@ -144,21 +156,21 @@ func createTopic(ctx context.Context, adm *kadm.Client, t Topic) error {
 // awaitTopics lists the topics until those that were created are visible with leaders: a
 // broker learns of a topic a moment after the controller has created it.
 func awaitTopics(
-	ctx context.Context, adm *kadm.Client, topics []Topic, created map[string]bool,
-) (kadm.TopicDetails, error) {
+	ctx context.Context, cl *kgo.Client, topics []Topic, created map[string]bool,
+) (map[string]kmsg.MetadataResponseTopic, error) {
 	for {
-		details, err := listTopics(ctx, adm, topics)
+		found, err := listTopics(ctx, cl, topics)
 		if err != nil && !Transient(err) {
 			return nil, err
 		}
 		visible := 0
 		for name := range created {
-			if d, ok := details[name]; ok && len(d.Partitions) > 0 && allLed(d) {
+			if t, ok := found[name]; ok && allLed(t) {
 				visible++
 			}
 		}
 		if err == nil && visible == len(created) {
-			return details, nil
+			return found, nil
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("waiting for the new topics: %w", err)
@@ -166,22 +178,22 @@ func awaitTopics(
 	}
 }
 
-func allLed(d kadm.TopicDetail) bool {
-	for _, p := range d.Partitions {
-		if p.Err != nil || p.Leader < 0 {
+func allLed(t kmsg.MetadataResponseTopic) bool {
+	for _, p := range t.Partitions {
+		if p.ErrorCode != 0 || p.Leader < 0 {
 			return false
 		}
 	}
-	return true
+	return len(t.Partitions) > 0
 }
 
 func topicConfigs(
-	ctx context.Context, adm *kadm.Client, details kadm.TopicDetails,
+	ctx context.Context, adm *kadm.Client, found map[string]kmsg.MetadataResponseTopic,
 ) (map[string]map[string]string, error) {
-	if len(details) == 0 {
+	if len(found) == 0 {
 		return nil, nil
 	}
-	described, err := adm.DescribeTopicConfigs(ctx, details.Names()...)
+	described, err := adm.DescribeTopicConfigs(ctx, slices.Collect(maps.Keys(found))...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configurations of topics: %w", err)
 	}
@@ -198,7 +210,7 @@ func topicConfigs(
 	return out, nil
 }
 
-func compare(want Topic, got kadm.TopicDetail, configs map[string]string) TopicState {
+func compare(want Topic, got kmsg.MetadataResponseTopic, configs map[string]string) TopicState {
 	s := TopicState{Name: want.Name, Status: TopicOK, Partitions: int32(len(got.Partitions))}
 	if len(got.Partitions) == 0 {
 		s.Status = TopicMissing
