@@ -64,11 +64,11 @@ func isHTTP(s string) bool {
 
 // Config says how alerts are taken from Kafka and how long is remembered what was posted.
 type Config struct {
-	Group         string        `mapstructure:"group" doc:"Kafka consumer group of the notifier"`
-	Backlog       int           `mapstructure:"backlog" doc:"alerts held in memory in order of severity; the rest wait in Kafka"`
-	RetryMin      time.Duration `mapstructure:"retry_min" doc:"pause after the first failed attempt; it doubles with each"`
-	RetryMax      time.Duration `mapstructure:"retry_max" doc:"longest pause between attempts, also while a person must act (revoked token, deleted channel)"`
-	Remember      time.Duration `mapstructure:"remember" doc:"how long a posted alert is not posted again; at least the retention of the alerts topic"`
+	Group       string        `mapstructure:"group" doc:"Kafka consumer group of the notifier"`
+	Backlog     int           `mapstructure:"backlog" doc:"alerts held in memory in order of severity; the rest wait in Kafka"`
+	RetryMin    time.Duration `mapstructure:"retry_min" doc:"pause after the first failed attempt; it doubles with each"`
+	RetryMax    time.Duration `mapstructure:"retry_max" doc:"longest pause between attempts, also while a person must act (revoked token, deleted channel)"`
+	Remember    time.Duration `mapstructure:"remember" doc:"how long a posted alert is not posted again; at least the retention of the alerts topic"`
 	RememberMax int           `mapstructure:"remember_max" doc:"most posted alerts that are remembered, the latest ones; about 100 bytes each"`
 }
 

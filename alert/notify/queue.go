@@ -128,6 +128,7 @@ func (q *queue) revoke(ctx context.Context, ids []int32) {
 		return q.current == nil || !gone[q.current.owner.id]
 	})
 	if err != nil {
+		q.lose(ids)
 		return
 	}
 	defer q.mu.Unlock()
@@ -199,9 +200,11 @@ func (q *queue) skip(record *kgo.Record) (map[string]map[int32]kgo.EpochOffset, 
 	return p.finish(record.Offset)
 }
 
-// nonEmpty blocks until an alert waits and returns the generation of the assignment.
-func (q *queue) nonEmpty(ctx context.Context) (int, error) {
-	if err := q.wait(ctx, func() bool { return len(q.waiting) > 0 }); err != nil {
+// next blocks until an alert waits or partitions were assigned since the generation that
+// is given. It returns the present one.
+func (q *queue) next(ctx context.Context, generation int) (int, error) {
+	err := q.wait(ctx, func() bool { return len(q.waiting) > 0 || q.generation != generation })
+	if err != nil {
 		return 0, err
 	}
 	defer q.mu.Unlock()

@@ -40,6 +40,7 @@ type memory struct {
 	known map[[16]byte]struct{}
 	order []remembered // a ring: the oldest at head
 	head  int
+	last  time.Time // when any instance posted last
 }
 
 type remembered struct {
@@ -59,6 +60,9 @@ func (m *memory) add(alertID string, at, now time.Time) {
 	id := shortID(alertID)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if at.After(m.last) && !at.After(now) {
+		m.last = at
+	}
 	if _, ok := m.known[id]; ok {
 		return
 	}
@@ -73,6 +77,13 @@ func (m *memory) has(alertID string) bool {
 	defer m.mu.Unlock()
 	_, ok := m.known[id]
 	return ok
+}
+
+// lastPost is when any instance posted last, as far as is known.
+func (m *memory) lastPost() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last
 }
 
 func (m *memory) len() int {

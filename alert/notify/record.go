@@ -1,0 +1,243 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// versionError is a record in a newer format than this build reads.
+type versionError struct{ err error }
+
+func (e *versionError) Error() string { return e.err.Error() }
+
+func (e *versionError) Unwrap() error { return e.err }
+
+// checkVersion returns a *versionError for a record of a newer version.
+func checkVersion(r *kgo.Record) error {
+	var value []byte
+	missing := true
+	for _, h := range r.Headers {
+		if h.Key == schemas.HeaderVersion {
+			value, missing = h.Value, false
+		}
+	}
+	err := schemas.CheckVersion(value, missing)
+	if v, convErr := strconv.Atoi(string(value)); err != nil && convErr == nil && v > schemas.Version {
+		return &versionError{err}
+	}
+	return err
+}
+
+func decodeAlert(r *kgo.Record) (*schemas.Alert, error) {
+	if err := checkVersion(r); err != nil {
+		return nil, err
+	}
+	var a schemas.Alert
+	if err := json.Unmarshal(r.Value, &a); err != nil {
+		return nil, fmt.Errorf("decoding an alert: %w", err)
+	}
+	if a.ID == "" {
+		return nil, errors.New("decoding an alert: it has no id")
+	}
+	return &a, nil
+}
+
+func versionHeader() []kgo.RecordHeader {
+	return []kgo.RecordHeader{{Key: schemas.HeaderVersion, Value: []byte(strconv.Itoa(schemas.Version))}}
+}
+
+func (s *State) record(key string) (*kgo.Record, error) {
+	value, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the state of a notification: %w", err)
+	}
+	return &kgo.Record{
+		Topic: schemas.TopicNotifications, Key: []byte(key), Value: value, Headers: versionHeader(),
+	}, nil
+}
+
+// markerKey is the key of the records that only serve to be read back. Compaction keeps
+// one of them per partition.
+const markerKey = "marker"
+
+// partitioner puts markers into the partition they name and everything else by its key.
+type partitioner struct{ kgo.Partitioner }
+
+func (p partitioner) ForTopic(topic string) kgo.TopicPartitioner {
+	return topicPartitioner{p.Partitioner.ForTopic(topic)}
+}
+
+type topicPartitioner struct{ kgo.TopicPartitioner }
+
+func (p topicPartitioner) Partition(r *kgo.Record, n int) int {
+	if r.Topic == schemas.TopicNotifications && string(r.Key) == markerKey {
+		return int(r.Partition)
+	}
+	return p.TopicPartitioner.Partition(r, n)
+}
+
+// follow reads what any instance posted, from the beginning and for as long as we run.
+func (n *Notifier) follow(ctx context.Context, client *kgo.Client) error {
+	for {
+		fetches := client.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := n.fetchErrors(ctx, fetches); err != nil {
+			return err
+		}
+		now := time.Now()
+		for iter := fetches.RecordIter(); !iter.Done(); {
+			r := iter.Next()
+			if err := n.learn(r, now); err != nil {
+				return fmt.Errorf("reading %s/%d at offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+			}
+			n.read.advance(r.Partition, r.Offset+1)
+		}
+	}
+}
+
+// learn takes in one record of the notifications topic.
+func (n *Notifier) learn(r *kgo.Record, now time.Time) error {
+	var newer *versionError
+	err := checkVersion(r)
+	if errors.As(err, &newer) {
+		return err
+	}
+	var s State
+	if err == nil && len(r.Value) > 0 {
+		s, err = decodeState(r.Value)
+	}
+	switch {
+	case err != nil:
+		n.log.Warn("record of a notification cannot be read", "topic", r.Topic, "partition", r.Partition,
+			"offset", r.Offset, "err", err)
+	case s.AlertID != "" && s.State != stateMarker:
+		n.memory.add(s.AlertID, s.PostedAt, now)
+	}
+	return nil
+}
+
+// catchUp returns when all that was recorded before it was called is known. It writes a
+// marker into each partition of the notifications topic and waits until it is read back:
+// unlike an end offset a marker cannot be compacted away, and an instance that may not
+// write there finds out before it posts what it cannot record.
+func (n *Notifier) catchUp(ctx context.Context) error {
+	for wait := n.cfg.RetryMin; ; wait = min(2*wait, n.cfg.RetryMax) {
+		offsets, err := n.writeMarkers(ctx)
+		if err == nil {
+			return n.read.reach(ctx, offsets)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if kafka.Fatal(err) {
+			return err
+		}
+		n.log.Warn("what was posted before is not known yet", "topic", schemas.TopicNotifications, "err", err)
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *Notifier) writeMarkers(ctx context.Context) (map[int32]int64, error) {
+	topics, err := kadm.NewClient(n.client).ListTopics(ctx, schemas.TopicNotifications)
+	if err != nil {
+		return nil, fmt.Errorf("listing the partitions of %s: %w", schemas.TopicNotifications, err)
+	}
+	if err := topics.Error(); err != nil {
+		return nil, fmt.Errorf("listing the partitions of %s: %w", schemas.TopicNotifications, err)
+	}
+	var records []*kgo.Record
+	for id := range topics[schemas.TopicNotifications].Partitions {
+		marker := State{Sink: n.deps.Sink.Name(), PostedAt: time.Now().UTC(), State: stateMarker}
+		r, err := marker.record(markerKey)
+		if err != nil {
+			return nil, err
+		}
+		r.Partition = id
+		records = append(records, r)
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	offsets := make(map[int32]int64, len(records))
+	for _, result := range n.client.ProduceSync(ctx, records...) {
+		if result.Err != nil {
+			return nil, fmt.Errorf("writing a marker to %s: %w", schemas.TopicNotifications, result.Err)
+		}
+		offsets[result.Record.Partition] = result.Record.Offset
+	}
+	return offsets, nil
+}
+
+// remember records what became of an alert. It returns when that is durable; it gives up
+// only on errors that stay, and once ctx has ended after one more attempt.
+func (n *Notifier) remember(ctx context.Context, s State) error {
+	r, err := s.record(s.AlertID)
+	if err != nil {
+		return err
+	}
+	return n.insist(ctx, "the record of a notification", func(ctx context.Context) error {
+		return n.client.ProduceSync(ctx, r).FirstErr()
+	})
+}
+
+// Reasons for the dead-letter topic; those of refusals are the sink's.
+const reasonMalformed = "malformed"
+
+// bury gives an alert to the dead-letter topic and returns when that is durable.
+func (n *Notifier) bury(ctx context.Context, r *kgo.Record, reason string, cause error) error {
+	n.log.Error("alert given to the dead-letter topic", "topic", r.Topic, "partition", r.Partition,
+		"offset", r.Offset, "reason", reason, "err", cause)
+	err := n.insist(ctx, "a dead letter", func(ctx context.Context) error {
+		return kafka.WriteDead(ctx, n.client, schemas.TopicDead, kafka.DeadRecord(r, reason, cause))
+	})
+	if err == nil {
+		n.metrics.dead.WithLabelValues(reason).Inc()
+	}
+	return err
+}
+
+// insist repeats a write to Kafka as long as that can help.
+func (n *Notifier) insist(ctx context.Context, what string, write func(context.Context) error) error {
+	for wait := n.cfg.RetryMin; ; wait = min(2*wait, n.cfg.RetryMax) {
+		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		err := write(attempt)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if kafka.Fatal(err) || ctx.Err() != nil {
+			return fmt.Errorf("writing %s: %w", what, err)
+		}
+		n.log.Warn("writing to Kafka is delayed", "err", err)
+		if err := pause(ctx, wait); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
