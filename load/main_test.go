@@ -334,7 +334,10 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 func checkOnce(tb testing.TB, conn Conn, c ClickHouse, want int) {
 	tb.Helper()
 	eventually(tb, fmt.Sprintf("%d events", want), func() bool {
-		return ask(tb, conn, c, "SELECT uniqExact(event_id) >= %d FROM events", want) == "1"
+		// The rollups are written after the events, within the same insert.
+		return ask(tb, conn, c, "SELECT (SELECT uniqExact(event_id) FROM events) >= %d"+
+			" AND (SELECT sum(events) FROM activity_per_minute) >= %d AND (SELECT sum(events) FROM intake_per_minute) >= %d",
+			want, want, want) == "1"
 	})
 	checkCounts(tb, conn, c, want)
 }
