@@ -3,6 +3,7 @@ package sigma
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -51,7 +52,7 @@ func (p *parser) rule(n *yaml.Node) ir.Rule {
 			r.ID = r.Title
 		}
 	}
-	p.checkLevel(n, &r)
+	p.checkLevel(&r)
 	return r
 }
 
@@ -131,28 +132,61 @@ func (p *parser) extension(n *yaml.Node, r *ir.Rule) {
 	}
 }
 
-// checkLevel refuses a rule that says it needs less than it reads.
-func (p *parser) checkLevel(n *yaml.Node, r *ir.Rule) {
+// checkLevel refuses a rule that cannot match at the level it states.
+func (p *parser) checkLevel(r *ir.Rule) {
 	if r.AuditLevel == "" || r.Condition == nil {
 		return
 	}
-	rank := map[string]int{"Metadata": 0, "Request": 1, "RequestResponse": 2}
-	ir.Tests(r.Condition, func(t *ir.Test) {
-		needs := "Metadata"
-		if len(t.Field.Path) > 0 {
-			switch t.Field.Path[0] {
-			case "requestObject":
-				needs = "Request"
-			case "responseObject":
-				needs = "RequestResponse"
+	test := needs(r.Condition)
+	if test == nil || levelOf(test) <= slices.Index(auditLevels, r.AuditLevel) {
+		return
+	}
+	level := auditLevels[levelOf(test)]
+	p.faults = append(p.faults, ir.Fault{
+		Position: test.Position, Field: test.Field.Name,
+		Problem: fmt.Sprintf("is recorded at audit level %s, but the rule states %s", level, r.AuditLevel),
+		Remedy:  "set " + Extension + ".audit_level to " + level,
+	})
+}
+
+var auditLevels = []string{"Metadata", "Request", "RequestResponse"}
+
+// needs returns the test that decides how high the audit level must be for e to match at
+// all; nil if the lowest will do. What is denied is true of an event without the field.
+func needs(e ir.Expr) *ir.Test {
+	var chosen *ir.Test
+	switch e := e.(type) {
+	case *ir.Test:
+		return e
+	case ir.And:
+		for _, arg := range e {
+			if t := needs(arg); t != nil && (chosen == nil || levelOf(t) > levelOf(chosen)) {
+				chosen = t
 			}
 		}
-		if rank[needs] > rank[r.AuditLevel] {
-			p.faults = append(p.faults, ir.Fault{
-				Position: t.Position, Field: t.Field.Name,
-				Problem: fmt.Sprintf("is recorded at audit level %s, but the rule states %s", needs, r.AuditLevel),
-				Remedy:  "set " + Extension + ".audit_level to " + needs,
-			})
+	case ir.Or:
+		for i, arg := range e {
+			t := needs(arg)
+			if t == nil {
+				return nil
+			}
+			if i == 0 || levelOf(t) < levelOf(chosen) {
+				chosen = t
+			}
 		}
-	})
+	}
+	return chosen
+}
+
+// levelOf returns the index among auditLevels of the level at which a test's field is recorded.
+func levelOf(t *ir.Test) int {
+	if len(t.Field.Path) > 0 {
+		switch t.Field.Path[0] {
+		case "requestObject":
+			return 1
+		case "responseObject":
+			return 2
+		}
+	}
+	return 0
 }

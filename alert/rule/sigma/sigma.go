@@ -191,6 +191,7 @@ func (p *parser) oneOf(n *yaml.Node, field string, allowed ...string) string {
 	value := p.text(n, field)
 	if value != "" && !slices.Contains(allowed, value) {
 		p.fault(n, field, fmt.Sprintf("%q is not allowed", value), "write one of "+strings.Join(allowed, ", "))
+		return ""
 	}
 	return value
 }
