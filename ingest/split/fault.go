@@ -38,11 +38,12 @@ func (s *Splitter) fault(start, end int, reason, detail string) {
 	s.pending = item
 }
 
-// missing reports a separator that is not there. No byte is lost with it.
-func (s *Splitter) missing(pos int, detail string) {
+// missing reports a separator that is not there, cut if that is because the input ends.
+// No byte is lost with it.
+func (s *Splitter) missing(pos int, cut bool, detail string) {
 	s.loose = true
 	reason := ReasonSyntax
-	if pos >= len(s.body) {
+	if cut {
 		if s.cut { // was said already
 			return
 		}
@@ -109,57 +110,61 @@ func (s *Splitter) atEnd(err error) bool {
 func isHex(b []byte) bool { return len(bytes.Trim(b, "0123456789abcdefABCDEF")) == 0 }
 
 // recoverElement reports the broken element at pos of an array and returns where to go
-// on: at the separator behind it, at the next event that could be found, or at the end.
+// on: at the separator behind it, at a new line (then the array is abandoned), at the
+// next event that could be found, or at the end.
 func (s *Splitter) recoverElement(pos int, err error) int {
-	if s.atEnd(err) {
-		s.broken(pos, len(s.body), err)
-		return len(s.body)
-	}
-	if end := s.balanced(pos); end >= 0 {
-		next := jsonscan.SkipSpace(s.body, end)
-		if next < len(s.body) && (s.body[next] == ',' || s.body[next] == ']') {
-			s.broken(pos, end, err)
-			return end
+	if !s.atEnd(err) {
+		if end := s.balanced(pos); end >= 0 {
+			next := jsonscan.SkipSpace(s.body, end)
+			if next < len(s.body) && (s.body[next] == ',' || s.body[next] == ']') {
+				s.broken(pos, end, err)
+				return end
+			}
 		}
 	}
-	next := s.search(pos+1, ",")
+	line := s.nextLine(pos)
+	next := len(s.body)
+	if !s.atEnd(err) {
+		next = s.search(pos+1, line, ",")
+	}
+	if next == len(s.body) && line >= 0 {
+		s.abandoned = true
+		return s.recoverLine(pos, line, err)
+	}
 	s.broken(pos, next, err)
 	return next
 }
 
-// recoverTop does the same at the top level. There the next line that begins with a
-// bracket is a safe place to go on: JSON strings hold no line ends.
+// recoverTop does the same at the top level.
 func (s *Splitter) recoverTop(pos int, err error) int {
-	if end := s.nextLine(pos); end >= 0 {
-		var syntax *jsonscan.SyntaxError
-		if errors.As(err, &syntax) && syntax.Offset >= end {
-			err = syntaxAt(end, lineEnds)
+	if line := s.nextLine(pos); line >= 0 {
+		return s.recoverLine(pos, line, err)
+	}
+	end := len(s.body)
+	switch c := s.body[pos]; {
+	case s.atEnd(err):
+	case c != '{' && c != '[':
+		if n := bytes.IndexAny(s.body[pos+1:], "{["); n >= 0 {
+			end = pos + 1 + n
 		}
-		s.recovering = false
-		s.broken(pos, end, err)
-		return end + 1
-	}
-	if s.atEnd(err) {
-		s.broken(pos, len(s.body), err)
-		return len(s.body)
-	}
-	if c := s.body[pos]; c != '{' && c != '[' {
-		end := pos + 1
-		if n := bytes.IndexAny(s.body[end:], "{["); n >= 0 {
-			end += n
-		} else {
-			end = len(s.body)
+	default:
+		if end = s.balanced(pos); end < 0 {
+			end = s.search(pos+1, -1, ",}[")
 		}
-		s.broken(pos, end, err)
-		return end
 	}
-	if end := s.balanced(pos); end >= 0 {
-		s.broken(pos, end, err)
-		return end
+	s.broken(pos, end, err)
+	return end
+}
+
+// recoverLine goes on behind the line that ends at end. The next one begins with a
+// bracket, which makes it a safe place at the top level: JSON strings hold no line ends.
+func (s *Splitter) recoverLine(pos, end int, err error) (next int) {
+	var syntax *jsonscan.SyntaxError
+	if errors.As(err, &syntax) && syntax.Offset >= end {
+		err = syntaxAt(end, lineEnds)
 	}
-	next := s.search(pos+1, ",}[")
-	s.broken(pos, next, err)
-	return next
+	s.broken(pos, end, err)
+	return end + 1
 }
 
 // nextLine returns the index of the next line end that a bracket follows, or -1.
@@ -235,11 +240,15 @@ func closingQuote(text []byte) int {
 	return -1
 }
 
-// search returns the index of the next whole event at or after pos that stands behind
-// one of the bytes in before, or the length of the input.
-func (s *Splitter) search(pos int, before string) int {
+// search returns the index of the next whole event between pos and limit (the end, if
+// limit is negative) that stands behind one of the bytes in before, or the length of the
+// input.
+func (s *Splitter) search(pos, limit int, before string) int {
+	if limit < 0 {
+		limit = len(s.body)
+	}
 	last := byte(0)
-	for i := pos; i < len(s.body) && s.budget > 0; i++ {
+	for i := pos; i < limit && s.budget > 0; i++ {
 		c := s.body[i]
 		s.budget--
 		if c == '{' && last != 0 && strings.IndexByte(before, last) >= 0 && s.isEvent(i) {

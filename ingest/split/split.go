@@ -83,6 +83,7 @@ type Splitter struct {
 
 	recovering bool // everything from here on was found by searching
 	cut        bool // it was reported that the input ends too early
+	abandoned  bool // the arrays and lists that are open end here
 	loose      bool // the top level may hold what is left of a broken list
 	oneLine    bool // no line begins with a bracket from here on
 	budget     int  // bytes that may still be searched for ends of broken items
@@ -133,6 +134,7 @@ func (s *Splitter) Split(body []byte, yield func(*Item) bool) {
 			pos++
 			continue
 		}
+		s.abandoned = false
 		end, err := s.element(pos, atTop)
 		if err != nil {
 			end = s.recoverTop(pos, err)
@@ -169,7 +171,7 @@ func (s *Splitter) elements(pos int, allowed nesting) (end int) {
 	}
 	for !s.stopped {
 		if pos < len(s.body) && (s.body[pos] == ',' || s.body[pos] == ']') {
-			s.missing(pos, "an item must stand here")
+			s.missing(pos, false, "an item must stand here")
 			if s.body[pos] == ']' {
 				return pos + 1
 			}
@@ -178,14 +180,15 @@ func (s *Splitter) elements(pos int, allowed nesting) (end int) {
 		}
 		end, err := s.element(pos, allowed)
 		if err != nil {
-			if end = s.recoverElement(pos, err); end >= len(s.body) {
-				return end
-			}
+			end = s.recoverElement(pos, err)
+		}
+		if s.abandoned || err != nil && end >= len(s.body) {
+			return end
 		}
 		end = jsonscan.SkipSpace(s.body, end)
 		switch {
 		case end >= len(s.body):
-			s.missing(end, "the array ends without ]")
+			s.missing(end, true, "the array ends without ]")
 			return end
 		case s.body[end] == ',':
 			pos = jsonscan.SkipSpace(s.body, end+1)
@@ -193,7 +196,7 @@ func (s *Splitter) elements(pos int, allowed nesting) (end int) {
 			return end + 1
 		default:
 			if err == nil {
-				s.missing(end, "a comma or ] must stand here")
+				s.missing(end, false, "a comma or ] must stand here")
 			}
 			pos = end
 		}
@@ -204,46 +207,74 @@ func (s *Splitter) elements(pos int, allowed nesting) (end int) {
 // object reads the object at start: an event, which is yielded, or a list, whose items are.
 func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 	s.item, s.seen, s.scratch = Item{}, members{}, s.scratch[:0]
-	list := false
 	pos := jsonscan.SkipSpace(s.body, start+1)
 	if pos < len(s.body) && s.body[pos] == '}' {
 		return s.finish(start, pos+1), nil
 	}
 	for {
 		key, at, err := s.key(pos)
-		if err == nil && allowed != inList && s.beginsItems(start, key, at, list) {
-			list, end = true, s.elements(at, inList)
-		} else if err == nil {
-			if end, err = jsonscan.Skip(s.body, at); err == nil && !list {
-				s.member(key, s.body[at:end])
-			}
-		}
-		if err != nil && !list && allowed != inList && s.seen.kind == kindList {
-			if at := s.findItems(pos); at >= 0 {
-				s.fault(pos, at, ReasonSyntax, "the head of the list is broken: "+err.Error())
-				list, err, end = true, nil, s.elements(at, inList)
-			}
-		}
 		if err == nil {
-			pos = jsonscan.SkipSpace(s.body, end)
-			switch {
-			case pos < len(s.body) && s.body[pos] == ',':
-				pos = jsonscan.SkipSpace(s.body, pos+1)
-				continue
-			case pos < len(s.body) && s.body[pos] == '}' && list:
-				return pos + 1, nil
-			case pos < len(s.body) && s.body[pos] == '}':
-				return s.finish(start, pos+1), nil
+			if allowed != inList && s.beginsItems(start, key, at) {
+				return s.list(at), nil
 			}
-			err = syntaxAt(pos, "a comma or } must stand here")
+			end, err = jsonscan.Skip(s.body, at)
 		}
-		if list && !s.stopped { // its items are out; the caller goes on behind them
-			s.missing(pos, err.Error())
-			return pos, nil
+		if err != nil {
+			if allowed != inList && s.seen.kind == kindList {
+				if at := s.findItems(pos); at >= 0 {
+					s.fault(pos, at, ReasonSyntax, "the head of the list is broken: "+err.Error())
+					return s.list(at), nil
+				}
+			}
+			return end, err
 		}
-		return pos, err
+		s.member(key, s.body[at:end])
+		pos = jsonscan.SkipSpace(s.body, end)
+		switch {
+		case pos < len(s.body) && s.body[pos] == ',':
+			pos = jsonscan.SkipSpace(s.body, pos+1)
+		case pos < len(s.body) && s.body[pos] == '}':
+			return s.finish(start, pos+1), nil
+		default:
+			return pos, syntaxAt(pos, "a comma or } must stand here")
+		}
 	}
 }
+
+// list reads the items that begin at pos and the rest of the object they belong to. It
+// returns where that ends, or where something broken begins that is no item.
+func (s *Splitter) list(pos int) (end int) {
+	end = s.elements(pos, inList)
+	whole := end // up to here everything was taken care of
+	for !s.abandoned && !s.stopped {
+		pos = jsonscan.SkipSpace(s.body, end)
+		if pos < len(s.body) && s.body[pos] == '}' {
+			return pos + 1
+		}
+		if pos >= len(s.body) || s.body[pos] != ',' {
+			s.missing(whole, pos >= len(s.body), "a comma or } is missing")
+			return whole
+		}
+		pos = jsonscan.SkipSpace(s.body, pos+1)
+		key, at, err := s.key(pos)
+		if err == nil && at < len(s.body) && s.body[at] == '[' && isItems(key) {
+			end = s.elements(at, inList)
+			whole = end
+			continue
+		}
+		whole = pos
+		if err == nil {
+			end, err = jsonscan.Skip(s.body, at)
+		}
+		if err != nil {
+			s.missing(whole, s.atEnd(err), err.Error())
+			return whole
+		}
+	}
+	return end
+}
+
+func isItems(key []byte) bool { return jsonscan.KeyIs(key[1:len(key)-1], "items") }
 
 // key reads the key at pos, quotes included, and its colon; at is where the value begins.
 func (s *Splitter) key(pos int) (key []byte, at int, err error) {
@@ -263,13 +294,13 @@ func (s *Splitter) key(pos int) (key []byte, at int, err error) {
 }
 
 // beginsItems reports whether the member with this key, whose value is at at, holds the
-// items of a list. list says that the object is known to be one.
-func (s *Splitter) beginsItems(start int, key []byte, at int, list bool) bool {
-	if at >= len(s.body) || s.body[at] != '[' || !jsonscan.KeyIs(key[1:len(key)-1], "items") {
+// items of a list.
+func (s *Splitter) beginsItems(start int, key []byte, at int) bool {
+	if at >= len(s.body) || s.body[at] != '[' || !isItems(key) {
 		return false
 	}
-	if list || s.seen.hasKind {
-		return list || s.seen.kind == kindList
+	if s.seen.hasKind {
+		return s.seen.kind == kindList
 	}
 	if s.item.Fields.AuditID != "" || s.seen.items != 0 {
 		return false
