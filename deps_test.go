@@ -114,7 +114,8 @@ func monopolies() []monopoly {
 
 // pure packages import none of the packages through which the world comes in.
 func pure() (pkgs, world []string) {
-	return []string{"schemas", "alert/rule/..."}, []string{"net", "net/http", "os", "os/exec", "database/sql"}
+	return []string{"schemas", "alert/rule", "alert/rule/ir", "alert/rule/sigma"},
+		[]string{"net", "net/http", "os", "os/exec", "database/sql"}
 }
 
 func TestImports(t *testing.T) {
