@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/internal/run"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -29,8 +30,8 @@ import (
 type Deps struct {
 	Kafka    kafka.Config
 	Logger   *slog.Logger
-	Registry prometheus.Registerer           // nil in tests that read no metrics
-	Ready    interface{ Set(string, error) } // nil in tests
+	Registry prometheus.Registerer // nil in tests that read no metrics
+	Ready    *run.Ready            // nil in tests
 }
 
 // Service is the enricher. Any number of instances share the partitions of audit.raw.v1.

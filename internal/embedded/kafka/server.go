@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -25,6 +26,11 @@ const (
 	lockFile = "lock"
 	logsDir  = "logs"
 	metaFile = "meta.json"
+	// cleanFile says that the last end was an orderly one.
+	cleanFile     = "clean"
+	journalFile   = "transactions.log"
+	offsetsFile   = "offsets.json"
+	compactingDir = "compacting"
 	// groupTimeoutMin lets a client that died without a word be noticed soon.
 	groupTimeoutMin = time.Second
 	groupTimeoutMax = 30 * time.Minute
@@ -37,10 +43,14 @@ type Server struct {
 	cfg       Config
 	log       *slog.Logger
 	cluster   *kfake.Cluster
+	journal   *journal
+	janitor   *janitor
 	lock      *dirlock.Lock
 	addr      string
 	clusterID string
 
+	// errors counts the errors that the broker reported.
+	errors   atomic.Int64
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -83,11 +93,26 @@ func (s *Server) start() error {
 		return err
 	}
 	s.clusterID = id
-	s.cluster, err = kfake.NewCluster(s.options(dir)...)
+	recovery := &recovery{dir: dir, home: s.cfg.Dir, log: s.log}
+	open, err := recovery.run()
+	if err != nil {
+		return fmt.Errorf("recovering %s: %w", s.cfg.Dir, err)
+	}
+	s.journal, err = openJournal(recovery.journalFile(), recovery.pidsLog(), open)
 	if err != nil {
 		return err
 	}
+	s.cluster, err = kfake.NewCluster(s.options(dir)...)
+	if err != nil {
+		return errors.Join(err, s.journal.close())
+	}
+	s.journal.watch(s.cluster)
 	s.addr = s.cluster.ListenAddrs()[0]
+	s.janitor, err = startJanitor(s)
+	if err != nil {
+		s.cluster.Close()
+		return errors.Join(err, s.journal.close())
+	}
 	return nil
 }
 
@@ -96,12 +121,16 @@ func (s *Server) options(dir string) []kfake.Opt {
 		kfake.Ports(s.cfg.Port),
 		kfake.ClusterID(s.clusterID),
 		kfake.DataDir(dir),
-		kfake.WithLogger(logger{s.log}),
+		kfake.WithLogger(logger{s.log, &s.errors}),
 		kfake.GroupMinSessionTimeout(groupTimeoutMin),
 		kfake.GroupMaxSessionTimeout(groupTimeoutMax),
 		kfake.BrokerConfigs(map[string]string{
 			"message.max.bytes": strconv.Itoa(s.cfg.MaxMessageBytes),
 			"log.segment.bytes": strconv.Itoa(segmentBytes),
+			// Retention and compaction are the janitor's. Left to itself the broker would apply
+			// a retention of seven days to compacted topics too.
+			"log.retention.ms":       "-1",
+			"log.cleaner.backoff.ms": strconv.FormatInt((365 * 24 * time.Hour).Milliseconds(), 10),
 		}),
 	}
 	if s.cfg.Sync {
@@ -136,6 +165,9 @@ func clusterID(dir, wanted string) (string, error) {
 	return meta.ClusterID, nil
 }
 
+// logs is where the broker keeps its files.
+func (s *Server) logs() string { return filepath.Join(s.cfg.Dir, logsDir) }
+
 // Addr returns the host:port at which clients find the broker.
 func (s *Server) Addr() string { return s.addr }
 
@@ -146,21 +178,32 @@ func (s *Server) ClusterID() string { return s.clusterID }
 // call returns what the first did.
 func (s *Server) Stop() error {
 	s.stopOnce.Do(func() {
+		s.janitor.stop()
+		s.errors.Store(0)
 		s.cluster.Close()
-		s.stopErr = s.lock.Release()
+		s.stopErr = s.journal.close()
+		if s.errors.Load() == 0 {
+			s.stopErr = errors.Join(s.stopErr, writeFile(filepath.Join(s.cfg.Dir, cleanFile), nil))
+		} else {
+			s.stopErr = errors.Join(s.stopErr, errors.New("the broker could not write down its state, see its log; "+
+				"the next start reads it from the logs of the topics"))
+		}
+		s.stopErr = errors.Join(s.stopErr, s.lock.Release())
 	})
 	return s.stopErr
 }
 
 // logger passes the broker's warnings on.
 type logger struct {
-	log *slog.Logger
+	log    *slog.Logger
+	errors *atomic.Int64
 }
 
 // Logf implements kfake.Logger.
 func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
 	switch level {
 	case kfake.LogLevelError:
+		l.errors.Add(1)
 		l.log.Error("kafka broker reports an error", "err", fmt.Sprintf(format, args...))
 	case kfake.LogLevelWarn:
 		l.log.Warn("kafka broker warns", "err", fmt.Sprintf(format, args...))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -130,8 +129,6 @@ func produce(t testing.TB, client *kgo.Client, topic string, values ...string) {
 		}
 	}
 }
-
-func brokerMain(dir string) int { fmt.Println(dir); return 0 }
 
 func TestStartStop(t *testing.T) {
 	t.Parallel()
