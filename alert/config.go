@@ -1,0 +1,58 @@
+package alert
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/auditmill/auditmill/alert/notify"
+	"github.com/auditmill/auditmill/internal/conf"
+)
+
+// Config is the section alert of the configuration.
+type Config struct {
+	Group          string             `mapstructure:"group" doc:"consumer group of audit.enriched.v1; instances with the same group share the work"`
+	MaxPollRecords int                `mapstructure:"max_poll_records" doc:"most records (batches of events) evaluated before their offsets are committed"`
+	Rules          RulesConfig        `mapstructure:"rules" doc:"which rules are evaluated"`
+	Slack          notify.SlackConfig `mapstructure:"slack" doc:"where alerts are posted; without webhook_url and bot_token nowhere"`
+	Notify         notify.Config      `mapstructure:"notify" doc:"how alerts are taken from Kafka to be posted"`
+}
+
+// RulesConfig says which rules are evaluated.
+type RulesConfig struct {
+	Embedded    bool     `mapstructure:"embedded" doc:"whether to use the rules that come with auditmill"`
+	Directories []string `mapstructure:"directories" doc:"directories with more rules: *.yml and *.yaml at any depth"`
+	Disable     []string `mapstructure:"disable" doc:"ids of rules that are left out"`
+}
+
+// DefaultConfig evaluates the rules that come with auditmill and posts nowhere.
+func DefaultConfig() Config {
+	return Config{
+		Group: "auditmill-alert", MaxPollRecords: 64, Rules: RulesConfig{Embedded: true},
+		Slack: notify.DefaultSlackConfig(), Notify: notify.DefaultConfig(),
+	}
+}
+
+// Validate reports every fault at once, but does not read the rules: New does.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Group == "" {
+		errs = append(errs, errors.New("group: must not be empty"))
+	}
+	if c.Group != "" && c.Group == c.Notify.Group {
+		errs = append(errs, fmt.Errorf("notify.group: must differ from group, both are %q", c.Group))
+	}
+	if c.MaxPollRecords < 1 || c.MaxPollRecords > 10_000 {
+		errs = append(errs, fmt.Errorf("max_poll_records: must be from 1 to 10000, is %d", c.MaxPollRecords))
+	}
+	if !c.Rules.Embedded && len(c.Rules.Directories) == 0 {
+		errs = append(errs, errors.New("rules.directories: must not be empty without rules.embedded: there would be no rules"))
+	}
+	for i, dir := range c.Rules.Directories {
+		if dir == "" || slices.Contains(c.Rules.Directories[:i], dir) {
+			errs = append(errs, fmt.Errorf("rules.directories[%d]: %q is empty or there twice", i, dir))
+		}
+	}
+	return errors.Join(append(errs,
+		conf.Join("slack", c.Slack.Validate()), conf.Join("notify", c.Notify.Validate()))...)
+}

@@ -1,0 +1,55 @@
+package alert
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/auditmill/auditmill/alert/rule"
+)
+
+// LoadRules reads and compiles the rules that cfg names. pack are the rules that come with
+// auditmill. The error names every fault of every source.
+func LoadRules(cfg RulesConfig, pack fs.FS) (*rule.Set, error) {
+	var all []rule.Rule
+	var errs []error
+	read := func(source string, fsys fs.FS) {
+		rules, err := rule.ParseDir(fsys)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", source, err))
+		case len(rules) == 0:
+			errs = append(errs, fmt.Errorf("%s: there is no rule, no file *.yml or *.yaml", source))
+		}
+		all = append(all, rules...)
+	}
+	if cfg.Embedded {
+		read("rules that come with auditmill", pack)
+	}
+	for _, dir := range cfg.Directories {
+		read(dir, os.DirFS(dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("alert.rules: %w", err)
+	}
+	for _, id := range cfg.Disable {
+		if !slices.ContainsFunc(all, func(r rule.Rule) bool { return r.ID == id }) {
+			errs = append(errs, fmt.Errorf("alert.rules.disable: there is no rule with the id %q", id))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(r rule.Rule) bool { return slices.Contains(cfg.Disable, r.ID) })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("alert.rules.disable: no rule is left without %s", strings.Join(cfg.Disable, ", "))
+	}
+	set, err := rule.Compile(all)
+	if err != nil {
+		return nil, fmt.Errorf("alert.rules: %w", err)
+	}
+	return set, nil
+}

@@ -1,0 +1,166 @@
+package alert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// worker evaluates the rules on one record after the other. It is not safe for concurrent use.
+type worker struct {
+	service   *Service
+	evaluator *rule.Evaluator
+	parsed    int64
+}
+
+// outcome is what came of one record of audit.enriched.v1.
+type outcome struct {
+	rows, bytes int
+	received    time.Time
+	alerts      []*kgo.Record
+	rules       []int // by alert
+	dead        *kafka.Dead
+}
+
+// errNewer marks a record of a newer format than this build reads: to go on would be to guess.
+var errNewer = errors.New("newer format")
+
+func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
+	out := outcome{bytes: len(r.Value)}
+	bury := func(reason string, err error) (outcome, error) {
+		dead := kafka.DeadRecord(r, reason, err)
+		out.dead = &dead
+		return out, nil
+	}
+	if err := checkVersion(r); errors.Is(err, errNewer) {
+		return out, fmt.Errorf("reading %s/%d at offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+	} else if err != nil {
+		return bury(reasonHeaders, err)
+	}
+	batch, err := schemas.Decode(r.Value)
+	if err != nil {
+		return bury(reasonUndecoded, err)
+	}
+	defer batch.Release()
+	out.rows = int(batch.NumRows())
+	if out.rows > 0 {
+		out.received = row{batch, 0}.time("received_at")
+	}
+	now := w.service.deps.Now()
+	var failed error
+	err = w.evaluator.Match(batch, func(index, n int) {
+		alert := newAlert(&w.service.rules[index], batch, n, now)
+		record, err := record(&alert)
+		if err != nil {
+			failed = err
+			return
+		}
+		out.alerts, out.rules = append(out.alerts, record), append(out.rules, index)
+	})
+	stats := w.evaluator.Stats()
+	w.service.metrics.parsed.Add(float64(stats.Parsed - w.parsed))
+	w.parsed = stats.Parsed
+	if err = errors.Join(err, failed); err != nil {
+		out.alerts, out.rules = nil, nil
+		return bury(reasonUndecoded, err)
+	}
+	return out, nil
+}
+
+func checkVersion(r *kgo.Record) error {
+	var value []byte
+	missing := true
+	for _, h := range r.Headers {
+		if h.Key == schemas.HeaderVersion {
+			value, missing = h.Value, false
+		}
+	}
+	err := schemas.CheckVersion(value, missing)
+	if v, convErr := strconv.Atoi(string(value)); err != nil && convErr == nil && v > schemas.Version {
+		return fmt.Errorf("%w: %w", errNewer, err)
+	}
+	return err
+}
+
+// process evaluates the records of one partition, in order, and returns when everything
+// that came of them is acknowledged by Kafka.
+func (w *worker) process(ctx context.Context, records []*kgo.Record) error {
+	for _, r := range records {
+		start := time.Now()
+		out, err := w.evaluate(r)
+		if err != nil {
+			return err
+		}
+		w.service.metrics.stage.In.Add(float64(out.rows))
+		w.service.metrics.stage.BytesIn.Add(float64(out.bytes))
+		if err := w.service.write(ctx, out); err != nil {
+			return err
+		}
+		bytes := 0
+		for i, alert := range out.alerts {
+			matched := &w.service.rules[out.rules[i]]
+			w.service.metrics.raised.WithLabelValues(matched.ID, matched.Level).Inc()
+			bytes += len(alert.Value)
+		}
+		if out.dead != nil {
+			w.service.metrics.stage.Bad(out.dead.Reason).Inc()
+		}
+		w.service.metrics.stage.Done(out.rows, bytes, start, out.received)
+	}
+	return nil
+}
+
+// write produces what came of a record and returns when it is acknowledged. It gives up
+// only on errors that stay, and when ctx ends.
+func (s *Service) write(ctx context.Context, out outcome) error {
+	pending := out.alerts
+	if out.dead != nil {
+		pending = out.dead.Records(schemas.TopicDead)
+	}
+	for wait := retryMin; len(pending) > 0; wait = min(2*wait, retryMax) {
+		var failed []*kgo.Record
+		var cause error
+		for _, result := range s.client.ProduceSync(ctx, pending...) {
+			if result.Err != nil {
+				cause = result.Err
+				failed = append(failed, result.Record)
+			}
+		}
+		pending = failed
+		if cause == nil {
+			return nil
+		}
+		if kafka.Fatal(cause) || ctx.Err() != nil {
+			return fmt.Errorf("producing to %s: %w", failed[0].Topic, cause)
+		}
+		s.log.Warn("cannot produce, trying again", "topic", failed[0].Topic, "err", cause)
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("producing to %s: %w", failed[0].Topic, errors.Join(err, cause))
+		}
+	}
+	return nil
+}
+
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 10 * time.Second
+)
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
