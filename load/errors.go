@@ -25,8 +25,7 @@ func exceptionCode(err error) int {
 }
 
 // isRefusal reports whether ClickHouse will refuse the same bytes every time: values that cannot be
-// read, converted or stored. Everything else (no memory, too many parts, a read-only replica,
-// a time-out, a table that is not there yet) may pass, so it is retried for ever.
+// read, converted or stored.
 func isRefusal(err error) bool { return slices.Contains(refusals(), exceptionCode(err)) }
 
 func refusals() []int {
@@ -50,6 +49,7 @@ func refusals() []int {
 		190,  // SIZES_OF_ARRAYS_DONT_MATCH
 		321,  // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
 		349,  // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+		271,  // CANNOT_DECOMPRESS
 		469,  // VIOLATED_CONSTRAINT
 		632,  // UNEXPECTED_DATA_AFTER_PARSED_VALUE
 		636,  // CANNOT_EXTRACT_TABLE_STRUCTURE
@@ -88,6 +88,31 @@ func retryReason(err error) string {
 		return retryReadonly
 	}
 	return retryOther
+}
+
+// mayPass reports whether an error has nothing to do with the rows: time will tell. What is neither
+// this nor a refusal is repeated a few times and then looked into, row by row.
+func mayPass(err error) bool {
+	return slices.Contains([]int{
+		0,                // no answer from ClickHouse
+		codeUnknownTable, // it may be created
+		codeUnknownDatabase,
+		codeMemoryLimit,
+		159, // TIMEOUT_EXCEEDED
+		164, // READONLY
+		202, // TOO_MANY_SIMULTANEOUS_QUERIES
+		209, // SOCKET_TIMEOUT
+		210, // NETWORK_ERROR
+		225, // NO_ZOOKEEPER
+		236, // ABORTED
+		242, // TABLE_IS_READ_ONLY
+		243, // NOT_ENOUGH_SPACE
+		252, // TOO_MANY_PARTS
+		285, // TOO_FEW_LIVE_REPLICAS
+		319, // UNKNOWN_STATUS_OF_INSERT
+		394, // QUERY_WAS_CANCELLED
+		999, // KEEPER_EXCEPTION
+	}, exceptionCode(err)) || isAccess(err)
 }
 
 // isAccess reports whether the user name, the password or a grant is wrong.

@@ -144,6 +144,7 @@ func (e *eventSink) compare(ctx context.Context, token string, items []item, bur
 	if err != nil {
 		return err
 	}
+	job := salvage{sink: e, bury: bury}
 	for _, batch := range batches {
 		keys := rawKeys(batch)
 		for i := 0; i < len(keys); {
@@ -153,11 +154,15 @@ func (e *eventSink) compare(ctx context.Context, token string, items []item, bur
 			}
 			if present[keys[i]] {
 				e.metrics.present.Add(float64(j - i))
-			} else if err := e.insertRows(ctx, batch, i, j, bury); err != nil {
+				job.stored += j - i
+			} else if err := job.rows(ctx, batch, i, j); err != nil {
 				return err
 			}
 			i = j
 		}
+	}
+	if err := job.finish(); err != nil {
+		return err
 	}
 	return e.rebuildRollups(ctx, batches)
 }
@@ -195,30 +200,6 @@ func decodeAll(items []item, bury func(kafka.Dead) error) ([]arrow.RecordBatch, 
 		}
 	}
 	return batches, nil
-}
-
-// insertRows inserts rows [i, j) of a batch; what is refused is halved until the culprits are alone.
-func (e *eventSink) insertRows(ctx context.Context, batch arrow.RecordBatch, i, j int, bury func(kafka.Dead) error) error {
-	slice := batch.NewSlice(int64(i), int64(j))
-	value, err := schemas.Encode(slice)
-	slice.Release()
-	if err != nil {
-		return err
-	}
-	err = e.inserter.insert(ctx, e.table, "ArrowStream", once(), j-i, &net.Buffers{value})
-	switch {
-	case err == nil:
-		return nil
-	case !isRefusal(err):
-		return err
-	case j-i == 1:
-		return bury(deadRow(batch, i, err))
-	}
-	middle := i + (j-i)/2
-	if err := e.insertRows(ctx, batch, i, middle, bury); err != nil {
-		return err
-	}
-	return e.insertRows(ctx, batch, middle, j, bury)
 }
 
 // deadRow is a dead letter with an event's original bytes, as if it came from audit.raw.v1: so it

@@ -29,8 +29,7 @@ type Deps struct {
 	Conn     driver.Conn
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
-	// Ready, if set, is told whether the service is consuming.
-	Ready func(bool)
+	Ready    interface{ Set(string, error) } // nil in tests
 }
 
 // Service moves records from Kafka into ClickHouse.
@@ -99,13 +98,13 @@ func (s *Service) Run(ctx context.Context) error {
 		defer close(polled)
 		s.poll(pollCtx)
 	}()
-	s.ready(true)
+	s.ready(nil)
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-s.failed:
 	}
-	s.ready(false)
+	s.ready(errStopping)
 	stopPolling()
 	<-polled
 	s.stop(s.owned(), s.cfg.DrainTimeout)
@@ -120,9 +119,11 @@ func ignoreCancel(ctx context.Context, err error) error {
 	return err
 }
 
-func (s *Service) ready(yes bool) {
+var errStopping = errors.New("stopping")
+
+func (s *Service) ready(err error) {
 	if s.deps.Ready != nil {
-		s.deps.Ready(yes)
+		s.deps.Ready.Set("load", err)
 	}
 }
 
@@ -162,6 +163,7 @@ func (s *Service) awaitSchema(ctx context.Context) error {
 		case errors.Is(err, ErrNewerSchema), errors.Is(err, ErrOtherSchema), isAccess(err):
 			return err
 		}
+		s.ready(err)
 		s.log.Warn("clickhouse does not answer, repeating", "err", err)
 		if err := pause.wait(ctx, nil); err != nil {
 			return err

@@ -21,7 +21,8 @@ type sink interface {
 	// insert is one attempt to insert all items under a token.
 	insert(ctx context.Context, token string, items []item) error
 	// compare inserts what of the items the table lacks, in parts as small as need be, and
-	// gives what is refused to bury. token is the one that earlier attempts had. It may be repeated.
+	// gives what is refused to bury. token is the one that earlier attempts had. It may be repeated
+	// after an error.
 	compare(ctx context.Context, token string, items []item, bury func(kafka.Dead) error) error
 }
 
@@ -34,7 +35,7 @@ func (p *partition) load(ctx context.Context, s *span, items []item) error {
 	}
 	token := s.token(p.source, p.id)
 	pause := newBackoff(p.service.cfg.RetryMin, p.service.cfg.RetryMax)
-	for memory := 0; ; {
+	for attempts := 0; ; {
 		if s.careful {
 			err = p.sink.compare(ctx, token, good, func(d kafka.Dead) error { return p.bury(ctx, d) })
 		} else {
@@ -47,13 +48,14 @@ func (p *partition) load(ctx context.Context, s *span, items []item) error {
 			return ctx.Err()
 		}
 		reason := retryReason(err)
-		if reason == retryMemory {
-			memory++
+		// A server without memory may still have enough for a part.
+		if !mayPass(err) || exceptionCode(err) == codeMemoryLimit {
+			attempts++
 		}
 		p.service.metrics.retries.WithLabelValues(reason).Inc()
 		p.service.log.Warn("insert failed, repeating", "topic", p.topic, "partition", p.id, "offset", s.first,
 			"rows", s.rows, "reason", reason, "err", err)
-		refused := isRefusal(err) || memory >= memoryAttempts
+		refused := isRefusal(err) || attempts >= maxAttempts
 		if !s.careful && (refused || time.Since(s.started) > p.service.cfg.TrustDedup) {
 			// Committed before the first part goes in under another token.
 			s.careful = true
@@ -68,8 +70,8 @@ func (p *partition) load(ctx context.Context, s *span, items []item) error {
 	}
 }
 
-// memoryAttempts is how often a range may hit the server's memory limit before it is split.
-const memoryAttempts = 5
+// maxAttempts is how often a range may fail for what may lie in its rows before it is split.
+const maxAttempts = 5
 
 // buryBad gives broken items to the dead-letter topic and returns the others that hold rows.
 func (p *partition) buryBad(ctx context.Context, items []item) ([]item, error) {
