@@ -18,6 +18,7 @@ type Config struct {
 	MaxWait            time.Duration `mapstructure:"max_wait" doc:"Longest time that an event waits for its batch to fill."`
 	MaxPollRecords     int           `mapstructure:"max_poll_records" doc:"Most raw records in one transaction."`
 	DedupeWindow       int           `mapstructure:"dedupe_window" doc:"How many records of a partition back a copy is recognised. Costs about 100 bytes each per partition."`
+	SessionTimeout     time.Duration `mapstructure:"session_timeout" doc:"After this time without a heartbeat Kafka gives the partitions of an instance to the others."`
 	TransactionTimeout time.Duration `mapstructure:"transaction_timeout" doc:"After this time Kafka aborts the transaction of an instance that vanished; readers of the partition wait as long."`
 }
 
@@ -25,7 +26,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Group: "auditmill-enrich", MaxRows: 8192, MaxBytes: 4 << 20, MaxWait: 100 * time.Millisecond,
-		MaxPollRecords: 20_000, DedupeWindow: 131_072, TransactionTimeout: 15 * time.Second,
+		MaxPollRecords: 20_000, DedupeWindow: 131_072, SessionTimeout: 10 * time.Second, TransactionTimeout: 15 * time.Second,
 	}
 }
 
@@ -43,6 +44,7 @@ func (c Config) Validate() error {
 	fault(c.MaxWait <= 0 || c.MaxWait > 10*time.Second, "max_wait", "must be above 0 and at most 10s")
 	fault(c.MaxPollRecords < 1, "max_poll_records", "must be at least 1")
 	fault(c.DedupeWindow < 1, "dedupe_window", "must be at least 1")
+	fault(c.SessionTimeout < 6*time.Second || c.SessionTimeout > 5*time.Minute, "session_timeout", "must be 6s to 5m, the limits of Kafka")
 	fault(c.TransactionTimeout < time.Second || c.TransactionTimeout > 15*time.Minute, "transaction_timeout", "must be 1s to 15m")
 	return errors.Join(errs...)
 }

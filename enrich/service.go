@@ -94,6 +94,7 @@ func (s *Service) options() ([]kgo.Opt, error) {
 		s.deps.Kafka,
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(schemas.TopicRaw),
+		kgo.SessionTimeout(s.cfg.SessionTimeout),
 		kgo.RequireStableFetchOffsets(),
 		kgo.TransactionalID(s.cfg.transactionalID()),
 		kgo.TransactionTimeout(s.cfg.TransactionTimeout),

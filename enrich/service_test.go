@@ -425,7 +425,7 @@ func TestConfigFaults(t *testing.T) {
 	if err == nil {
 		t.Fatal("an empty configuration passes")
 	}
-	for _, key := range []string{"group", "max_rows", "max_bytes", "max_wait", "max_poll_records", "dedupe_window", "transaction_timeout"} {
+	for _, key := range []string{"group", "max_rows", "max_bytes", "max_wait", "max_poll_records", "dedupe_window", "session_timeout", "transaction_timeout"} {
 		if !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("no fault for %s in: %v", key, err)
 		}
