@@ -9,22 +9,25 @@ import (
 	"strings"
 
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rules"
 )
 
-// LoadRules reads and compiles the rules that cfg names. pack are the rules that come with
-// auditmill. The error names every fault of every source.
-func LoadRules(cfg RulesConfig, pack fs.FS) (*rule.Set, error) {
+// LoadRules reads and compiles the rules that cfg names. The error names every fault of
+// every source.
+func LoadRules(cfg RulesConfig) (*rule.Set, error) { return loadRules(cfg, rules.Files()) }
+
+func loadRules(cfg RulesConfig, pack fs.FS) (*rule.Set, error) {
 	var all []rule.Rule
 	var errs []error
 	read := func(source string, fsys fs.FS) {
-		rules, err := rule.ParseDir(fsys)
+		found, err := rule.ParseDir(fsys)
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", source, err))
-		case len(rules) == 0:
+		case len(found) == 0:
 			errs = append(errs, fmt.Errorf("%s: there is no rule, no file *.yml or *.yaml", source))
 		}
-		all = append(all, rules...)
+		all = append(all, found...)
 	}
 	if cfg.Embedded {
 		read("rules that come with auditmill", pack)

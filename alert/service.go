@@ -22,6 +22,7 @@ import (
 
 	"github.com/auditmill/auditmill/alert/notify"
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rules"
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -32,7 +33,7 @@ type Deps struct {
 	Logger   *slog.Logger
 	Registry prometheus.Registerer           // nil in tests that read no metrics
 	Ready    interface{ Set(string, error) } // nil in tests
-	// Pack are the rules that come with auditmill.
+	// Pack replaces the rules that come with auditmill, in tests.
 	Pack fs.FS
 	// Now is the clock of Alert.RaisedAt; nil for time.Now.
 	Now func() time.Time
@@ -67,7 +68,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	set, err := LoadRules(cfg.Rules, deps.Pack)
+	if deps.Pack == nil {
+		deps.Pack = rules.Files()
+	}
+	set, err := loadRules(cfg.Rules, deps.Pack)
 	if err != nil {
 		return nil, err
 	}
