@@ -17,9 +17,10 @@ type dictState struct {
 	words int // of the bits
 
 	// cache holds the bits of values seen in this and earlier batches.
-	cache map[string][]uint64
-	fold  []byte
-	blank []uint64 // bits of rows that are null or empty
+	cache  map[string][]uint64
+	fold   []byte
+	digits []byte
+	blank  []uint64 // bits of rows that are null or empty
 
 	rows     int
 	distinct int
@@ -183,10 +184,10 @@ func (d *dictState) decide() {
 }
 
 func (d *dictState) lookup(code int) []uint64 {
-	var buf [8]byte
 	v := value{number: d.numeric}
 	if d.numeric {
-		v.text = alias(strconv.AppendUint(buf[:0], uint64(d.numbers[code]), 10))
+		d.digits = strconv.AppendUint(d.digits[:0], uint64(d.numbers[code]), 10)
+		v.text = alias(d.digits)
 	} else {
 		v.text = d.values.Value(code)
 	}

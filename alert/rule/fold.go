@@ -1,9 +1,11 @@
 package rule
 
 import (
+	"encoding/binary"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // appendFold appends s with the case of every letter folded: two texts are equal but for
@@ -45,12 +47,33 @@ func foldRune(r rune) rune {
 
 // isFolded reports that s is its own fold because it is plain lower-case ASCII.
 func isFolded(s string) bool {
+	for len(s) >= 8 {
+		if x := word(s); (x|upper(x))&highs != 0 {
+			return false
+		}
+		s = s[8:]
+	}
 	for i := range len(s) {
 		if c := s[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
 			return false
 		}
 	}
 	return true
+}
+
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// word returns the first eight bytes of s.
+func word(s string) uint64 {
+	return binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(s), 8))
+}
+
+// upper has the high bit of each byte of x set that is A to Z, if all of x is ASCII.
+func upper(x uint64) uint64 {
+	return (x + (0x80-'A')*ones) &^ (x + (0x80-'Z'-1)*ones)
 }
 
 // glob is a text pattern in the forms that can be decided quickly.
@@ -111,6 +134,11 @@ func matchTokens(tokens []globToken, s string) bool {
 				t++
 				continue
 			case i < len(s) && token.kind == globOne:
+				if s[i] < utf8.RuneSelf {
+					i++
+					t++
+					continue
+				}
 				_, n := utf8.DecodeRuneInString(s[i:])
 				i += n
 				t++
