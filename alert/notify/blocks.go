@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -47,7 +48,7 @@ func slackBlocks(m *Message) []slack.Block {
 }
 
 func footer(m *Message) []slack.MixedElement {
-	parts := []string{"rule " + m.Rule, "alert " + m.ID, "audit id " + orElse(m.AuditID, "none")}
+	parts := []string{"rule " + m.Rule, "alert " + m.ID, "audit id " + cmp.Or(m.AuditID, "none")}
 	if m.UserAgent != "" {
 		parts = append(parts, "client "+m.UserAgent)
 	}

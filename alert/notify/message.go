@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -58,11 +59,11 @@ const (
 func NewMessage(a *schemas.Alert) Message {
 	m := Message{
 		ID: Printable(a.ID, maxShort), Rule: Printable(a.Rule, maxShort),
-		Severity: severity(a.Severity), Title: Printable(a.Title, maxShort),
+		Severity: severity(a.Severity), Title: Printable(cmp.Or(a.Title, a.Rule, "Alert"), maxShort),
 		Summary: Printable(a.Summary, maxText), Actor: actor(a), Cluster: Printable(a.Cluster, maxShort),
 		What: what(a), Command: Printable(strings.Join(a.Command, " "), maxLine), Why: why(a),
 		When: a.Time, RaisedAt: a.RaisedAt, SourceIP: Printable(a.SourceIP, maxShort),
-		UserAgent: Printable(a.UserAgent, maxShort), Next: Printable(a.Next, maxText),
+		UserAgent: Printable(a.UserAgent, maxShort), Next: Printable(strings.Join(strings.Fields(a.Next), " "), maxText),
 		Query: query(a.Query), AuditID: Printable(a.AuditID, maxShort), EventID: Printable(a.EventID, maxShort),
 	}
 	for _, tag := range a.Tags[:min(len(a.Tags), maxTags)] {
@@ -108,22 +109,22 @@ func what(a *schemas.Alert) string {
 			b.WriteString(" " + object)
 		}
 	}
-	text := Printable(strings.TrimSpace(b.String()), maxLine)
+	text := Printable(cmp.Or(strings.TrimSpace(b.String()), "unknown request"), maxLine)
 	if a.Code != 0 {
 		return fmt.Sprintf("%s → %d %s", text, a.Code, Printable(a.Outcome, maxShort/4))
 	}
-	return text + " → " + Printable(orElse(a.Outcome, "no answer recorded"), maxShort/4)
+	return text + " → " + Printable(cmp.Or(a.Outcome, "no answer recorded"), maxShort/4)
 }
 
 func why(a *schemas.Alert) string {
-	reason := Printable(orElse(a.DecisionReason, "the API server gave no reason"), maxLine)
+	reason := Printable(cmp.Or(a.DecisionReason, "the API server gave no reason"), maxLine)
 	switch a.Decision {
 	case "allow":
 		return "allowed: " + reason
 	case "forbid":
 		return "denied: " + reason
 	case "":
-		return "not decided by the authorizer: the request ended as " + Printable(orElse(a.Outcome, "unknown"), maxShort/4)
+		return "not decided by the authorizer: the request ended as " + Printable(cmp.Or(a.Outcome, "unknown"), maxShort/4)
 	default:
 		return Printable(a.Decision, maxShort/4) + ": " + reason
 	}
@@ -142,13 +143,6 @@ func query(q string) string {
 		return ""
 	}
 	return text
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // The severities, from the least to the most severe.
