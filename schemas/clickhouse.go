@@ -268,6 +268,9 @@ func (c sqlContext) EventColumns() string {
 			lines = append(lines, "    "+column.ddl(c.bare))
 		}
 	}
+	for _, alias := range EventAliases() {
+		lines = append(lines, fmt.Sprintf("    `%s` %s ALIAS %s", alias.Name, alias.Type, alias.Expression))
+	}
 	return strings.Join(lines, ",\n")
 }
 

@@ -1,9 +1,6 @@
 CREATE TABLE IF NOT EXISTS {{.Local "events"}}{{.OnCluster}}
 (
-{{.EventColumns}},
-    `id` String ALIAS lower(hex(event_id)),
-    `request_object` String ALIAS JSONExtractRaw(raw, 'requestObject'),
-    `response_object` String ALIAS JSONExtractRaw(raw, 'responseObject')
+{{.EventColumns}}
 )
 ENGINE = {{.Engine "MergeTree"}}
 PARTITION BY toDate(received_at)

@@ -1,6 +1,6 @@
 CREATE VIEW IF NOT EXISTS {{.Database}}.secret_reads{{.OnCluster}} AS
 SELECT
-    event_time, cluster, actor, actor_kind, user, verb, namespace, name, source_ip, client, user_agent,
+    event_time, cluster, actor, actor_kind, user, verb, namespace, name, stage, source_ip, client, user_agent,
     grant_binding_kind, grant_binding, grant_role, audit_id, id
 FROM {{.Database}}.events
 WHERE resource = 'secrets' AND subresource = '' AND api_group = '' AND verb IN ('get', 'list', 'watch')

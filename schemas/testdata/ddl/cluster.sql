@@ -1,0 +1,276 @@
+CREATE DATABASE IF NOT EXISTS auditmill ON CLUSTER '{cluster}';
+
+CREATE TABLE IF NOT EXISTS auditmill.schema_migrations ON CLUSTER '{cluster}'
+(
+    version UInt32,
+    name String,
+    checksum String,
+    applied_at DateTime64(3, 'UTC')
+)
+ENGINE = ReplicatedReplacingMergeTree(
+    '/clickhouse/tables/{database}/schema_migrations', '{shard}-{replica}', applied_at)
+ORDER BY version;
+
+-- 0001_events 3e6db75d5b986e9a93ada200c37199d4
+
+CREATE TABLE IF NOT EXISTS auditmill.events_local ON CLUSTER '{cluster}'
+(
+    `event_id` FixedString(16) COMMENT 'SHA-256(cluster ‖ 0x00 ‖ raw)[:16]: names these bytes.' CODEC(NONE),
+    `fingerprint` FixedString(16) COMMENT 'Names the same event however it travelled; the Kafka key of the raw record.' CODEC(NONE),
+    `cluster` LowCardinality(String) COMMENT 'Cluster that sent the event, as authenticated or configured at ingest.' CODEC(ZSTD(1)),
+    `platform` LowCardinality(String) COMMENT 'kubernetes or docker.' CODEC(ZSTD(1)),
+    `source` LowCardinality(String) COMMENT 'How the event came in: webhook or file.' CODEC(ZSTD(1)),
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When ingest had the event.' CODEC(Delta, ZSTD(1)),
+    `raw_partition` Int32 COMMENT 'Partition of audit.raw.v1 that holds the original.' CODEC(ZSTD(1)),
+    `raw_offset` Int64 COMMENT 'Offset in that partition.' CODEC(Delta, ZSTD(1)),
+    `damage` LowCardinality(String) COMMENT 'What is known to be missing from the event: truncated, or the names of fields that could not be read.' CODEC(ZSTD(1)),
+    `event_time` DateTime64(6, 'UTC') COMMENT 'When the API server received the request: the time that rules and look-ups use.' CODEC(Delta, ZSTD(1)),
+    `stage_time` DateTime64(6, 'UTC') COMMENT 'When the request reached this stage.' CODEC(Delta, ZSTD(1)),
+    `duration` Int64 COMMENT 'stage_time − event_time in microseconds.' CODEC(ZSTD(1)),
+    `level` LowCardinality(String) COMMENT 'Audit level: Metadata, Request or RequestResponse.' CODEC(ZSTD(1)),
+    `stage` LowCardinality(String) COMMENT 'RequestReceived, ResponseStarted, ResponseComplete or Panic.' CODEC(ZSTD(1)),
+    `audit_id` String COMMENT 'Chosen by the client if it likes (header Audit-ID): never unique by itself.' CODEC(ZSTD(1)),
+    `verb` LowCardinality(String) COMMENT 'Kubernetes verb, or the lower-case HTTP method of a non-resource request.' CODEC(ZSTD(1)),
+    `request_uri` String COMMENT 'Path and query.' CODEC(ZSTD(1)),
+    `api_group` LowCardinality(String) COMMENT 'API group of the object; empty for the core group.' CODEC(ZSTD(1)),
+    `api_version` LowCardinality(String) COMMENT 'API version of the object.' CODEC(ZSTD(1)),
+    `resource` LowCardinality(String) COMMENT 'Resource in the plural; empty for a non-resource request.' CODEC(ZSTD(1)),
+    `subresource` LowCardinality(String) COMMENT 'Subresource such as exec, status or token.' CODEC(ZSTD(1)),
+    `namespace` LowCardinality(String) COMMENT 'Namespace of the object; empty if cluster-wide.' CODEC(ZSTD(1)),
+    `name` String COMMENT 'Name of the object; empty for list and deletecollection.' CODEC(ZSTD(1)),
+    `object_uid` String COMMENT 'UID of the object.' CODEC(ZSTD(1)),
+    `resource_version` String COMMENT 'Resource version in the reference.' CODEC(ZSTD(1)),
+    `user_agent` LowCardinality(String) COMMENT 'User agent as the client wrote it: not to be trusted.' CODEC(ZSTD(1)),
+    `client` LowCardinality(String) COMMENT 'Program named by the user agent, such as kubectl.' CODEC(ZSTD(1)),
+    `client_version` LowCardinality(String) COMMENT 'Its version, such as v1.34.1.' CODEC(ZSTD(1)),
+    `command` Array(String) COMMENT 'The command= parameters of exec, decoded, in order.' CODEC(ZSTD(1)),
+    `code` UInt16 COMMENT 'HTTP status code of the response; 0 if there was none yet.' CODEC(ZSTD(1)),
+    `status` LowCardinality(String) COMMENT 'Success or Failure, where the response was a Status.' CODEC(ZSTD(1)),
+    `reason` LowCardinality(String) COMMENT 'Reason of a Status, such as Forbidden.' CODEC(ZSTD(1)),
+    `message` String COMMENT 'Message of a Status.' CODEC(ZSTD(1)),
+    `outcome` LowCardinality(String) COMMENT 'received, success, redirected, denied, unauthenticated, failed, error or panic, from stage, code and decision.' CODEC(ZSTD(1)),
+    `decision` LowCardinality(String) COMMENT 'allow or forbid; empty if the request did not reach authorization.' CODEC(ZSTD(1)),
+    `decision_reason` LowCardinality(String) COMMENT 'The authorizer\'s reason, whole.' CODEC(ZSTD(1)),
+    `annotations` Map(LowCardinality(String), String) COMMENT 'All annotations.' CODEC(ZSTD(1)),
+    `user` LowCardinality(String) COMMENT 'The authenticated caller; empty if authentication failed.' CODEC(ZSTD(1)),
+    `user_uid` LowCardinality(String) COMMENT 'UID of the caller.' CODEC(ZSTD(1)),
+    `groups` Array(LowCardinality(String)) COMMENT 'Groups of the caller.' CODEC(ZSTD(1)),
+    `extra` Map(LowCardinality(String), Array(String)) COMMENT 'Extra attributes of the caller.' CODEC(ZSTD(1)),
+    `credential_id` String COMMENT 'The credential that was used: JTI=… of a token, X509SHA256=… of a certificate.' CODEC(ZSTD(1)),
+    `impersonated_user` LowCardinality(String) COMMENT 'The user that the caller acted as; authorization was decided for this one.' CODEC(ZSTD(1)),
+    `impersonated_uid` LowCardinality(String) COMMENT 'UID of the impersonated user.' CODEC(ZSTD(1)),
+    `impersonated_groups` Array(LowCardinality(String)) COMMENT 'Groups of the impersonated user.' CODEC(ZSTD(1)),
+    `impersonated_extra` Map(LowCardinality(String), Array(String)) COMMENT 'Extra attributes of the impersonated user.' CODEC(ZSTD(1)),
+    `impersonation_constraint` LowCardinality(String) COMMENT 'impersonate:<mode> of a constrained impersonation.' CODEC(ZSTD(1)),
+    `source_ip` LowCardinality(String) COMMENT 'The last of source_ips: the peer of the API server, the only one that the client cannot forge.' CODEC(ZSTD(1)),
+    `source_ips` Array(String) COMMENT 'X-Forwarded-For and X-Real-Ip as the client wrote them, then the peer.' CODEC(ZSTD(1)),
+    `actor` LowCardinality(String) COMMENT 'One stable identity of the caller: the person, role or service account behind user.' CODEC(ZSTD(1)),
+    `actor_kind` LowCardinality(String) COMMENT 'human, service_account, node, control_plane, cloud_service, anonymous, bootstrap or unknown.' CODEC(ZSTD(1)),
+    `provider` LowCardinality(String) COMMENT 'Who vouches for the identity: kubernetes, certificate, oidc, eks, gke, aks; empty if unknown.' CODEC(ZSTD(1)),
+    `pod` LowCardinality(String) COMMENT 'namespace/name of the pod that the caller\'s token is bound to.' CODEC(ZSTD(1)),
+    `node` LowCardinality(String) COMMENT 'Node that the caller is, or that its token is bound to.' CODEC(ZSTD(1)),
+    `issued_credential_id` String COMMENT 'The credential that this request minted; equal to credential_id of every later use.' CODEC(ZSTD(1)),
+    `authorizer` LowCardinality(String) COMMENT 'Who decided, as far as the reason tells: rbac, eks, gke, azure, node, privileged_group_or_node, other.' CODEC(ZSTD(1)),
+    `grant_binding_kind` LowCardinality(String) COMMENT 'ClusterRoleBinding or RoleBinding that the API server named.' CODEC(ZSTD(1)),
+    `grant_binding` LowCardinality(String) COMMENT 'Its name; namespace/name for a RoleBinding.' CODEC(ZSTD(1)),
+    `grant_role_kind` LowCardinality(String) COMMENT 'ClusterRole or Role that it refers to.' CODEC(ZSTD(1)),
+    `grant_role` LowCardinality(String) COMMENT 'Name of that role.' CODEC(ZSTD(1)),
+    `grant_subject_kind` LowCardinality(String) COMMENT 'User, Group or ServiceAccount through which the binding applied.' CODEC(ZSTD(1)),
+    `grant_subject` LowCardinality(String) COMMENT 'Name of that subject; namespace/name for a ServiceAccount.' CODEC(ZSTD(1)),
+    `raw` String COMMENT 'The event\'s original bytes; request and response objects are read from here.' CODEC(ZSTD(3)),
+    `id` String ALIAS lower(hex(event_id)),
+    `request_object` String ALIAS JSONExtractRaw(raw, 'requestObject'),
+    `response_object` String ALIAS JSONExtractRaw(raw, 'responseObject')
+)
+ENGINE = ReplicatedMergeTree
+PARTITION BY toDate(received_at)
+ORDER BY (cluster, resource, verb, event_time)
+TTL toDateTime(received_at) + INTERVAL 90 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
+
+CREATE TABLE IF NOT EXISTS auditmill.events ON CLUSTER '{cluster}' AS auditmill.events_local
+ENGINE = Distributed('{cluster}', 'auditmill', 'events_local', cityHash64(event_id));
+
+-- 0002_alerts 6038bc5dc0ba557c7ebfade67b81cb7f
+
+CREATE TABLE IF NOT EXISTS auditmill.alerts_local ON CLUSTER '{cluster}'
+(
+    `id` String,
+    `rule` LowCardinality(String),
+    `title` LowCardinality(String),
+    `severity` LowCardinality(String),
+    `tags` Array(LowCardinality(String)),
+    `time` DateTime64(6, 'UTC'),
+    `raised_at` DateTime64(6, 'UTC'),
+    `summary` String,
+    `next` String,
+    `event_id` String,
+    `fingerprint` String,
+    `audit_id` String,
+    `cluster` LowCardinality(String),
+    `actor` LowCardinality(String),
+    `actor_kind` LowCardinality(String),
+    `user` LowCardinality(String),
+    `impersonated_user` LowCardinality(String),
+    `source_ip` LowCardinality(String),
+    `user_agent` LowCardinality(String),
+    `verb` LowCardinality(String),
+    `api_group` LowCardinality(String),
+    `resource` LowCardinality(String),
+    `subresource` LowCardinality(String),
+    `namespace` LowCardinality(String),
+    `name` String,
+    `request_uri` String,
+    `command` Array(String),
+    `code` UInt16,
+    `outcome` LowCardinality(String),
+    `decision` LowCardinality(String),
+    `decision_reason` String,
+    `query` String
+)
+ENGINE = ReplicatedReplacingMergeTree(raised_at)
+PARTITION BY toYYYYMM(time)
+ORDER BY (time, id)
+TTL toDateTime(time) + INTERVAL 90 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
+
+CREATE TABLE IF NOT EXISTS auditmill.alerts ON CLUSTER '{cluster}' AS auditmill.alerts_local
+ENGINE = Distributed('{cluster}', 'auditmill', 'alerts_local', cityHash64(id));
+
+-- 0003_rollups 05799ae5f25059a8fe869de753e629e0
+
+CREATE TABLE IF NOT EXISTS auditmill.activity_per_minute_local ON CLUSTER '{cluster}'
+(
+    `received_day` Date,
+    `minute` DateTime('UTC') CODEC(DoubleDelta, ZSTD(1)),
+    `cluster` LowCardinality(String),
+    `actor` LowCardinality(String),
+    `actor_kind` LowCardinality(String),
+    `verb` LowCardinality(String),
+    `api_group` LowCardinality(String),
+    `resource` LowCardinality(String),
+    `subresource` LowCardinality(String),
+    `namespace` LowCardinality(String),
+    `outcome` LowCardinality(String),
+    `raw_partition` Int32,
+    `events` UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedSummingMergeTree(events)
+PARTITION BY received_day
+ORDER BY (cluster, minute, resource, verb, outcome, actor, actor_kind, api_group, subresource, namespace, raw_partition)
+TTL received_day + INTERVAL 90 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
+
+CREATE TABLE IF NOT EXISTS auditmill.activity_per_minute ON CLUSTER '{cluster}' AS auditmill.activity_per_minute_local
+ENGINE = Distributed('{cluster}', 'auditmill', 'activity_per_minute_local', rand());
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS auditmill.activity_per_minute_mv ON CLUSTER '{cluster}'
+TO auditmill.activity_per_minute_local AS
+SELECT toDate(received_at) AS received_day, toStartOfMinute(event_time) AS minute, cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, outcome, raw_partition, count() AS events
+FROM auditmill.events_local
+GROUP BY received_day, minute, cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, outcome, raw_partition;
+
+CREATE TABLE IF NOT EXISTS auditmill.intake_per_minute_local ON CLUSTER '{cluster}'
+(
+    `minute` DateTime('UTC') CODEC(DoubleDelta, ZSTD(1)),
+    `cluster` LowCardinality(String),
+    `source` LowCardinality(String),
+    `raw_partition` Int32,
+    `events` UInt64 CODEC(T64, ZSTD(1)),
+    `bytes` UInt64 CODEC(T64, ZSTD(1)),
+    `damaged` UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedSummingMergeTree((events, bytes, damaged))
+PARTITION BY toDate(minute)
+ORDER BY (cluster, minute, source, raw_partition)
+TTL minute + INTERVAL 90 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
+
+CREATE TABLE IF NOT EXISTS auditmill.intake_per_minute ON CLUSTER '{cluster}' AS auditmill.intake_per_minute_local
+ENGINE = Distributed('{cluster}', 'auditmill', 'intake_per_minute_local', rand());
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS auditmill.intake_per_minute_mv ON CLUSTER '{cluster}'
+TO auditmill.intake_per_minute_local AS
+SELECT toStartOfMinute(received_at) AS minute, cluster, source, raw_partition, count() AS events, sum(length(raw)) AS bytes, countIf(damage != '') AS damaged
+FROM auditmill.events_local
+GROUP BY minute, cluster, source, raw_partition;
+
+-- 0004_views 9447061c00708eced0b02b3ba182f2c5
+
+CREATE VIEW IF NOT EXISTS auditmill.secret_reads ON CLUSTER '{cluster}' AS
+SELECT
+    event_time, cluster, actor, actor_kind, user, verb, namespace, name, stage, source_ip, client, user_agent,
+    grant_binding_kind, grant_binding, grant_role, audit_id, id
+FROM auditmill.events
+WHERE resource = 'secrets' AND subresource = '' AND api_group = '' AND verb IN ('get', 'list', 'watch')
+    AND outcome = 'success';
+
+CREATE VIEW IF NOT EXISTS auditmill.denied_by_actor ON CLUSTER '{cluster}' AS
+SELECT
+    cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace,
+    sum(events) AS requests, min(minute) AS first_minute, max(minute) AS last_minute
+FROM auditmill.activity_per_minute
+WHERE outcome = 'denied'
+GROUP BY cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace;
+
+CREATE VIEW IF NOT EXISTS auditmill.busiest_actors_per_minute ON CLUSTER '{cluster}' AS
+SELECT minute, cluster, actor, actor_kind, sum(events) AS requests
+FROM auditmill.activity_per_minute
+WHERE outcome != 'received'
+GROUP BY minute, cluster, actor, actor_kind
+ORDER BY minute DESC, requests DESC
+LIMIT 10 BY minute;
+
+CREATE VIEW IF NOT EXISTS auditmill.exec_sessions ON CLUSTER '{cluster}' AS
+SELECT
+    event_time, cluster, actor, actor_kind, user, subresource AS kind, namespace, name AS pod, command, stage, code,
+    outcome, source_ip, client, user_agent, grant_binding, audit_id, id
+FROM auditmill.events
+WHERE resource = 'pods' AND subresource IN ('exec', 'attach', 'portforward') AND outcome != 'received';
+
+CREATE VIEW IF NOT EXISTS auditmill.rbac_changes ON CLUSTER '{cluster}' AS
+SELECT
+    event_time, cluster, actor, actor_kind, user, verb, resource, namespace,
+    if(name = '', JSONExtractString(raw, 'requestObject', 'metadata', 'name'), name) AS object,
+    JSONExtractString(raw, 'requestObject', 'roleRef', 'kind') AS role_kind,
+    JSONExtractString(raw, 'requestObject', 'roleRef', 'name') AS role,
+    arrayMap(s -> concat(JSONExtractString(s, 'kind'), ' ',
+        if(JSONExtractString(s, 'namespace') = '', '', concat(JSONExtractString(s, 'namespace'), '/')),
+        JSONExtractString(s, 'name')), JSONExtractArrayRaw(raw, 'requestObject', 'subjects')) AS subjects,
+    JSONExtractRaw(raw, 'requestObject', 'rules') AS rules,
+    outcome, code, source_ip, user_agent, grant_binding, audit_id, id
+FROM auditmill.events
+WHERE api_group = 'rbac.authorization.k8s.io'
+    AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection', 'bind', 'escalate')
+    AND outcome != 'received';
+
+CREATE VIEW IF NOT EXISTS auditmill.privileged_pods ON CLUSTER '{cluster}' AS
+WITH
+    multiIf(resource = 'pods', JSONExtractRaw(raw, 'requestObject', 'spec'),
+        resource = 'cronjobs', JSONExtractRaw(raw, 'requestObject', 'spec', 'jobTemplate', 'spec', 'template', 'spec'),
+        JSONExtractRaw(raw, 'requestObject', 'spec', 'template', 'spec')) AS pod_spec,
+    arrayConcat(JSONExtractArrayRaw(pod_spec, 'containers'), JSONExtractArrayRaw(pod_spec, 'initContainers'),
+        JSONExtractArrayRaw(pod_spec, 'ephemeralContainers')) AS all_containers,
+    arrayFilter(c -> JSONExtractBool(c, 'securityContext', 'privileged'), all_containers) AS privileged
+SELECT
+    event_time, cluster, actor, actor_kind, user, verb, resource, subresource, namespace,
+    if(name != '', name, coalesce(nullIf(JSONExtractString(raw, 'requestObject', 'metadata', 'name'), ''),
+        nullIf(JSONExtractString(raw, 'responseObject', 'metadata', 'name'), ''),
+        JSONExtractString(raw, 'requestObject', 'metadata', 'generateName'))) AS object,
+    arrayMap(c -> JSONExtractString(c, 'name'), privileged) AS containers,
+    arrayMap(c -> JSONExtractString(c, 'image'), privileged) AS images,
+    JSONExtractBool(pod_spec, 'hostNetwork') AS host_network, JSONExtractBool(pod_spec, 'hostPID') AS host_pid,
+    outcome, code, source_ip, user_agent, grant_binding, audit_id, id
+FROM auditmill.events
+WHERE resource IN ('pods', 'deployments', 'daemonsets', 'statefulsets', 'replicasets', 'replicationcontrollers', 'jobs',
+        'cronjobs')
+    AND subresource IN ('', 'ephemeralcontainers') AND verb IN ('create', 'update', 'patch') AND outcome != 'received'
+    AND match(raw, '"privileged"\\s*:\\s*true') AND notEmpty(privileged);
+
+-- when the retention changes: ALTER TABLE auditmill.events_local ON CLUSTER '{cluster}' MODIFY TTL toDateTime(received_at) + INTERVAL 90 DAY DELETE
+
+-- when the retention changes: ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' MODIFY TTL toDateTime(time) + INTERVAL 90 DAY DELETE
+
+-- when the retention changes: ALTER TABLE auditmill.activity_per_minute_local ON CLUSTER '{cluster}' MODIFY TTL received_day + INTERVAL 90 DAY DELETE
+
+-- when the retention changes: ALTER TABLE auditmill.intake_per_minute_local ON CLUSTER '{cluster}' MODIFY TTL minute + INTERVAL 90 DAY DELETE
