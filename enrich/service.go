@@ -76,12 +76,19 @@ func (s *Service) Run(ctx context.Context) error {
 	s.ready(nil)
 	defer s.ready(errors.New("stopped"))
 	for ctx.Err() == nil {
-		if err := s.cycle(ctx, session); err != nil {
+		err := s.cycle(ctx, session)
+		if errors.Is(err, errStopped) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// errStopped ends a cycle whose records must be left to the next owner of the partition.
+var errStopped = errors.New("stopped before the deduplication window was complete")
 
 func (s *Service) ready(err error) {
 	if s.deps.Ready != nil {
@@ -95,7 +102,6 @@ func (s *Service) options() ([]kgo.Opt, error) {
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(schemas.TopicRaw),
 		kgo.SessionTimeout(s.cfg.SessionTimeout),
-		kgo.RequireStableFetchOffsets(),
 		kgo.TransactionalID(s.cfg.transactionalID()),
 		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(samePartition()),
@@ -324,7 +330,8 @@ func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
 	for waiting := len(upTo); waiting > 0; {
 		fetches := client.PollRecords(ctx, s.cfg.MaxPollRecords)
 		if ctx.Err() != nil {
-			return nil // the transaction will be aborted or is empty
+			// With half a window copies would pass: nothing may be committed.
+			return errStopped
 		}
 		if err := s.check(fetches); err != nil {
 			return fmt.Errorf("rebuilding the deduplication window: %w", err)
