@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
@@ -145,6 +146,10 @@ func (j *janitor) policies(ctx context.Context) (map[string]topicPolicy, error) 
 func policyOf(configs []kadm.Config, maxBytes int64) topicPolicy {
 	policy := topicPolicy{delete: true, maxAge: -1, maxBytes: maxBytes}
 	for _, config := range configs {
+		if config.Source != kmsg.ConfigSourceDynamicTopicConfig {
+			// The defaults are this package's own.
+			continue
+		}
 		value := config.MaybeValue()
 		switch config.Key {
 		case "cleanup.policy":
