@@ -148,3 +148,18 @@ func (s *Servers) Configure(cfg *Config) {
 	cfg.ClickHouse.User = s.ClickHouse.User()
 	cfg.ClickHouse.Password = conf.Secret(s.ClickHouse.Password())
 }
+
+// Describe says where the servers listen, for people.
+func (s *Servers) Describe() string {
+	text := fmt.Sprintf("Kafka            %s   kcat -b %[1]s -L\n", s.Kafka.Addr())
+	text += fmt.Sprintf("ClickHouse HTTP  %s   curl 'http://%s:%s@%[1]s/?database=auditmill&query=SELECT+count()+FROM+events'\n",
+		s.ProxyAddr, s.ClickHouse.Reader(), s.ClickHouse.ReaderPassword())
+	if native := s.ClickHouse.NativeAddr(); native != "" {
+		host, port, err := net.SplitHostPort(native)
+		if err == nil {
+			text += fmt.Sprintf("ClickHouse TCP   %s   clickhouse-client --host %s --port %s --user %s --password %s -d auditmill\n",
+				native, host, port, s.ClickHouse.Reader(), s.ClickHouse.ReaderPassword())
+		}
+	}
+	return text
+}

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/auditmill/auditmill/alert/rules"
+	"github.com/auditmill/auditmill/ingest/replay"
+	"github.com/auditmill/auditmill/internal/conf"
+	"github.com/auditmill/auditmill/load"
+	"github.com/auditmill/auditmill/testdata/recording"
+)
+
+// clusters times the recording makes 204,588 distinct events.
+const clusters = 36
+
+// TestKill plays the recording as many clusters, a part of them twice, through two
+// instances of every service, while one process after the other is killed: services, Kafka
+// and ClickHouse. Afterwards every distinct event is in ClickHouse exactly once, the rollups
+// agree with the events, and every expected alert is there once by id.
+func TestKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes of killing and restarting")
+	}
+	lines, err := recording.Lines()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFleet(t)
+	chPort := freePort(t)
+	kafka, killKafka := f.kafka()
+	names := make([]string, clusters)
+	for i := range names {
+		names[i] = "c" + strconv.Itoa(i)
+	}
+	f.writeConfig(kafka, chPort, names)
+	clickHouse := f.start("clickhouse", "embedded", "clickhouse", "--set", "embedded.data_dir="+f.dir)
+	credentials := strings.Fields(f.firstLine(clickHouse))
+	t.Setenv("AUDITMILL_CLICKHOUSE_USER", credentials[1])
+	t.Setenv("AUDITMILL_CLICKHOUSE_PASSWORD", credentials[2])
+	f.run("topics", "--create")
+	f.run("migrate", "--apply")
+
+	victims := []func(){killKafka, clickHouse.kill}
+	var urls []string
+	for i := range 2 {
+		port := freePort(t)
+		urls = append(urls, fmt.Sprintf("http://127.0.0.1:%d", port))
+		instance := strconv.Itoa(i)
+		for _, args := range [][]string{
+			{"ingest", "--set", fmt.Sprintf("ingest.webhook.listen=127.0.0.1:%d", port)},
+			{"enrich", "--set", "enrich.instance=" + instance},
+			{"alert"}, {"load"},
+		} {
+			victims = append(victims, f.start(args[0]+instance, append(args, "--set", "ops.listen=127.0.0.1:0")...).kill)
+		}
+	}
+
+	killing, stopKilling := context.WithCancel(t.Context())
+	killed := make(chan int)
+	go func() { killed <- killAtRandom(killing, victims) }()
+	err = send(t.Context(), names, urls, lines)
+	stopKilling()
+	t.Logf("%d processes were killed", <-killed)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cfg := load.DefaultClickHouse()
+	cfg.Addresses = []string{fmt.Sprintf("127.0.0.1:%d", chPort)}
+	cfg.User, cfg.Password = credentials[1], conf.Secret(credentials[2])
+	conn, err := load.Connect(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	expected, err := rules.ExpectedAlerts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.events", int64(clusters*len(lines)))
+	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.alerts FINAL", int64(clusters*len(expected)))
+	for question, want := range map[string]int64{
+		"SELECT toInt64(count()) FROM auditmill.events":                                                                                          int64(clusters * len(lines)),
+		"SELECT toInt64(uniqExact(fingerprint)) FROM auditmill.events":                                                                           int64(clusters * len(lines)),
+		"SELECT toInt64(uniqExact(event_id)) FROM auditmill.events":                                                                              int64(clusters * len(lines)),
+		"SELECT toInt64(uniqExact(raw_partition, raw_offset)) FROM auditmill.events":                                                             int64(clusters * len(lines)),
+		"SELECT toInt64(sum(events)) FROM auditmill.activity_per_minute":                                                                         int64(clusters * len(lines)),
+		"SELECT toInt64(sum(events)) FROM auditmill.intake_per_minute":                                                                           int64(clusters * len(lines)),
+		"SELECT toInt64(count()) FROM auditmill.alerts FINAL":                                                                                    int64(clusters * len(expected)),
+		"SELECT toInt64(uniqExact(id)) FROM auditmill.alerts":                                                                                    int64(clusters * len(expected)),
+		"SELECT toInt64(count()) FROM (SELECT cluster FROM auditmill.events GROUP BY cluster HAVING count() = " + strconv.Itoa(len(lines)) + ")": clusters,
+	} {
+		if got := ask(t, conn, question); got != want {
+			t.Errorf("%s = %d, want %d", question, got, want)
+		}
+	}
+}
+
+// kafka starts the embedded Kafka as a process of its own, or uses the broker that the
+// environment names.
+func (f *fleet) kafka() (address string, kill func()) {
+	f.t.Helper()
+	if address = os.Getenv("AUDITMILL_E2E_BROKERS"); address != "" {
+		return address, f.apacheKafka(os.Getenv("AUDITMILL_E2E_KAFKA_DIR"))
+	}
+	port := freePort(f.t)
+	address = fmt.Sprintf("127.0.0.1:%d", port)
+	f.writeConfig(address, port, nil)
+	p := f.start("kafka", "embedded", "kafka", "--set", "embedded.data_dir="+f.dir, "--set", fmt.Sprintf("embedded.kafka.port=%d", port))
+	f.firstLine(p)
+	return address, p.kill
+}
+
+func (f *fleet) writeConfig(kafka string, chPort int, names []string) {
+	f.t.Helper()
+	config := fmt.Sprintf(`
+kafka: {brokers: ["%s"]}
+topics: {partitions: 8, replication: 1}
+clickhouse: {addresses: ["127.0.0.1:%d"]}
+embedded: {clickhouse: {port: %[2]d}, kafka: {sync: false}}
+load: {session_timeout: 6s}
+enrich: {session_timeout: 6s}
+ingest: {webhook: {anonymous: [%s]}}
+`, kafka, chPort, strings.Join(names, ", "))
+	if err := os.WriteFile(f.config, []byte(config), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// killAtRandom kills one victim after the other until ctx ends, and returns how many.
+func killAtRandom(ctx context.Context, victims []func()) int {
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)) //nolint:gosec // chance, not secrecy
+	for n := 0; ; n++ {
+		select {
+		case <-time.After(time.Duration(500+random.IntN(1500)) * time.Millisecond):
+		case <-ctx.Done():
+			return n
+		}
+		// The first round takes every one of them, in case the run is short.
+		if n < len(victims) {
+			victims[n]()
+		} else {
+			victims[random.IntN(len(victims))]()
+		}
+	}
+}
+
+// send plays every cluster once, and every fourth once more through the other instance.
+func send(ctx context.Context, names, urls []string, lines [][]byte) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(6)
+	for i, cluster := range names {
+		for copies := range 1 + i%4/3 {
+			group.Go(func() error {
+				cfg := replay.DefaultConfig()
+				cfg.URL, cfg.Cluster, cfg.Rate = urls[(i+copies)%len(urls)], cluster, 1000
+				counts, err := replay.Events(ctx, cfg, lines)
+				if err != nil {
+					return fmt.Errorf("sending %s: %w", cluster, err)
+				}
+				if counts.Accepted != int64(len(lines)) {
+					return fmt.Errorf("sending %s: %d of %d accepted", cluster, counts.Accepted, len(lines))
+				}
+				return nil
+			})
+		}
+	}
+	return group.Wait()
+}
+
+func ask(t *testing.T, conn load.Conn, sql string) int64 {
+	t.Helper()
+	var n int64
+	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+// waitFor waits until a count has reached want and stayed there for some seconds, or has
+// not moved for a minute.
+func waitFor(t *testing.T, conn load.Conn, sql string, want int64) {
+	t.Helper()
+	last, moved := int64(-1), time.Now()
+	for {
+		var n int64
+		if err := conn.QueryRow(t.Context(), sql).Scan(&n); err == nil && n != last {
+			last, moved = n, time.Now()
+		}
+		if still := time.Since(moved); last >= want && still > 3*time.Second || still > time.Minute {
+			return
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+}
