@@ -73,7 +73,7 @@ func secretEvent(n int) *schemas.Event {
 	return e
 }
 
-func batch(t *testing.T, events ...*schemas.Event) []byte {
+func batch(t testing.TB, events ...*schemas.Event) []byte {
 	t.Helper()
 	b := schemas.NewBuilder()
 	for _, e := range events {
@@ -90,13 +90,13 @@ func batch(t *testing.T, events ...*schemas.Event) []byte {
 
 // world is a Kafka with the topics of the service.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	kafka  kafka.Config
 	client *kgo.Client
 	c      *kfake.Cluster
 }
 
-func newWorld(t *testing.T, opts ...kfake.Opt) *world {
+func newWorld(t testing.TB, opts ...kfake.Opt) *world {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{
 		kfake.NumBrokers(1), kfake.SeedTopics(4, schemas.TopicEnriched, schemas.TopicAlerts),
@@ -182,7 +182,7 @@ func (w *world) alerts() []schemas.Alert {
 // instance is a running service.
 type instance struct {
 	*Service
-	t        *testing.T
+	t        testing.TB
 	registry *prometheus.Registry
 	cancel   context.CancelFunc
 	done     chan error
@@ -232,7 +232,7 @@ func (i *instance) count(name string) float64 {
 	return sum
 }
 
-func until(t *testing.T, what string, condition func() bool) {
+func until(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()

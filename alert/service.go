@@ -80,7 +80,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		kafka: kafka.NewMetrics(deps.Registry, "alert"), workers: make(chan *worker, runtime.GOMAXPROCS(0)),
 	}
 	for range cap(s.workers) {
-		s.workers <- &worker{service: s, evaluator: set.NewEvaluator()}
+		s.workers <- &worker{service: s, evaluator: set.NewEvaluator(), reader: schemas.NewReader()}
 	}
 	if err := s.addNotifier(); err != nil {
 		return nil, err

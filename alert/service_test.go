@@ -3,6 +3,8 @@ package alert
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/auditmill/auditmill/alert/notify"
+	"github.com/auditmill/auditmill/alert/rule/ruletest"
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -231,31 +234,76 @@ func TestServiceWithoutSlackHasNoNotifier(t *testing.T) {
 	}
 }
 
-func BenchmarkEvaluate(b *testing.B) {
-	s, err := New(DefaultConfig(), Deps{Kafka: kafka.DefaultConfig(), Pack: testPack()})
+// recorded returns recorded events in batches of the given size.
+func recorded(b *testing.B, size int) (values [][]byte, events int) {
+	b.Helper()
+	lines, err := ruletest.Recording(filepath.Join("..", "testdata", "recording", "sample.jsonl.gz"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	builder := schemas.NewBuilder()
-	for n := range 8192 {
-		e := testEvent(n)
-		if n%1000 == 0 {
-			e = secretEvent(n)
+	for part := range slices.Chunk(lines, size) {
+		builder.Reset()
+		for _, raw := range part {
+			e, err := ruletest.Event("prod", raw)
+			if err != nil {
+				b.Fatal(err)
+			}
+			builder.Append(e)
 		}
-		e.Raw = []byte(fmt.Sprintf(`{"auditID":"%d"}`, n))
-		builder.Append(e)
+		value, err := schemas.Encode(builder.Batch())
+		if err != nil {
+			b.Fatal(err)
+		}
+		values = append(values, value)
 	}
-	value, err := schemas.Encode(builder.Batch())
+	return values, len(lines)
+}
+
+// The work of the service on one core, from the bytes of a record to those of its alerts.
+func BenchmarkEvaluate(b *testing.B) {
+	for _, size := range []int{8192, 1000, 100} {
+		b.Run(fmt.Sprintf("rows=%d", size), func(b *testing.B) {
+			s, err := New(DefaultConfig(), Deps{Kafka: kafka.DefaultConfig()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			values, events := recorded(b, size)
+			w, alerts := <-s.workers, 0
+			b.ReportAllocs()
+			for b.Loop() {
+				alerts = 0
+				for _, value := range values {
+					out, err := w.evaluate(&kgo.Record{Value: value, Headers: []kgo.RecordHeader{version(schemas.Version)}})
+					if err != nil || out.dead != nil {
+						b.Fatal(out.dead, err)
+					}
+					alerts += len(out.alerts)
+				}
+			}
+			b.ReportMetric(float64(events*b.N)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(alerts), "alerts")
+		})
+	}
+}
+
+// From an acknowledged record of enriched events to a fetched alert, over a broker on the
+// loopback interface.
+func BenchmarkRecordToAlert(b *testing.B) {
+	w := newWorld(b)
+	i := w.start(nil)
+	reader, err := kafka.NewClient(w.kafka, kgo.ConsumeTopics(schemas.TopicAlerts))
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := <-s.workers
-	r := &kgo.Record{Topic: schemas.TopicEnriched, Value: value, Headers: []kgo.RecordHeader{version(1)}}
-	b.ReportAllocs()
+	defer reader.Close()
+	n := 0
 	for b.Loop() {
-		if out, err := w.evaluate(r); err != nil || len(out.alerts) != 9 {
-			b.Fatalf("%d alerts, %v", len(out.alerts), err)
+		n++
+		w.produce(0, batch(b, secretEvent(n)))
+		for got := 0; got == 0; {
+			got = reader.PollFetches(b.Context()).NumRecords()
 		}
 	}
-	b.ReportMetric(8192*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	i.stop()
 }

@@ -18,6 +18,7 @@ import (
 type worker struct {
 	service   *Service
 	evaluator *rule.Evaluator
+	reader    *schemas.Reader
 	parsed    int64
 }
 
@@ -45,11 +46,10 @@ func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
 	} else if err != nil {
 		return bury(reasonHeaders, err)
 	}
-	batch, err := schemas.Decode(r.Value)
+	batch, err := w.reader.Open(r.Value)
 	if err != nil {
 		return bury(reasonUndecoded, err)
 	}
-	defer batch.Release()
 	out.rows = int(batch.NumRows())
 	if out.rows > 0 {
 		out.received = row{batch, 0}.time("received_at")

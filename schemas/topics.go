@@ -49,7 +49,7 @@ type Topic struct {
 
 // MaxRecordBytes bounds one Kafka record in every topic: an event of MaxEventBytes,
 // its enriched columns and the framing around them.
-const MaxRecordBytes = 40 << 20
+const MaxRecordBytes = 48 << 20
 
 // MaxEventBytes bounds one audit event; a larger one goes to the dead-letter topic.
 const MaxEventBytes = 16 << 20

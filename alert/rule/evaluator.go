@@ -15,6 +15,8 @@ type Evaluator struct {
 	set     *Set
 	columns []*columnState
 	raw     columnState // the original bytes
+	source  source      // of the original bytes, instead of raw; nil if the batch is none
+	fault   error       // of source
 
 	rows  int
 	memos []memo // by test
@@ -69,8 +71,15 @@ func (s *Set) NewEvaluator() *Evaluator {
 // Stats returns what e did since it was made.
 func (e *Evaluator) Stats() Stats { return e.stats }
 
+// source is a batch that gives the original bytes of a row on demand, as *schemas.Batch does.
+type source interface {
+	Raw(row int) ([]byte, error)
+}
+
 // Match calls yield for each rule that matches a row of batch, by row and then by rule; rule is an
-// index of Set.Rules. An error says that the batch has a column of an unknown type.
+// index of Set.Rules. The original bytes are in the column raw, or with a *schemas.Batch
+// wherever it has them. An error says that the batch is damaged or has a column of an unknown
+// type; yield was not called then.
 func (e *Evaluator) Match(batch arrow.RecordBatch, yield func(rule, row int)) error {
 	e.rows = int(batch.NumRows())
 	e.stats.Rows += int64(e.rows)
@@ -97,8 +106,12 @@ func (e *Evaluator) Match(batch arrow.RecordBatch, yield func(rule, row int)) er
 			hi = e.get()
 		}
 	}
+	e.source, _ = batch.(source)
 	e.resolve(all)
 	e.put(lo, hi, all)
+	if e.fault != nil {
+		return fmt.Errorf("evaluating rules: %w", e.fault)
+	}
 	slices.SortFunc(e.matches, func(a, b match) int {
 		return cmp.Or(cmp.Compare(a.row, b.row), cmp.Compare(a.rule, b.rule))
 	})
@@ -127,7 +140,7 @@ func (e *Evaluator) bind(batch arrow.RecordBatch) error {
 
 // unbind lets go of the batch, whose memory belongs to the caller.
 func (e *Evaluator) unbind() {
-	e.raw.array, e.raw.texts = nil, texts{}
+	e.raw.array, e.raw.texts, e.source, e.fault = nil, texts{}, nil, nil
 	for _, c := range e.columns {
 		c.array, c.texts, c.lists, c.items, c.keys = nil, texts{}, nil, nil, codes{}
 		if c.dict != nil {

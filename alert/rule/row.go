@@ -103,6 +103,13 @@ func (e *Evaluator) resolveRow(row int) {
 }
 
 func (e *Evaluator) original(row int) []byte {
+	if e.source != nil {
+		data, err := e.source.Raw(row)
+		if err != nil {
+			e.fault = err
+		}
+		return data
+	}
 	if e.raw.null(row) || e.raw.texts.binary == nil {
 		return nil
 	}
