@@ -17,8 +17,7 @@ const (
 
 // exceptionCode returns the code of the ClickHouse exception inside err, or 0.
 func exceptionCode(err error) int {
-	var exception *clickhouse.Exception
-	if errors.As(err, &exception) {
+	if exception, ok := errors.AsType[*clickhouse.Exception](err); ok {
 		return int(exception.Code)
 	}
 	return 0

@@ -50,7 +50,7 @@ func (e *eventSink) prepare(ctx context.Context, record *kgo.Record) (item, erro
 	}
 	frame, err := schemas.Split(record.Value)
 	if err != nil {
-		return item{bad: err}, nil
+		return item{bad: err}, nil //nolint:nilerr // a broken record is no failure of the service
 	}
 	if bad, fatal = e.checkSchema(ctx, frame.Schema); bad != nil || fatal != nil {
 		return item{bad: bad}, fatal

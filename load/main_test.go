@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,7 +29,7 @@ import (
 )
 
 // engine is the ClickHouse that all tests share; each has a database of its own.
-var engine struct { //nolint:gochecknoglobals // starting one for each test would take longer than the tests
+var engine struct {
 	once   sync.Once
 	server *clickhouse.Server
 	err    error
@@ -59,6 +59,7 @@ func testServer(tb testing.TB) *clickhouse.Server {
 		}); engine.err != nil {
 			return
 		}
+		//nolint:usetesting // it outlives the first test
 		if engine.dir, engine.err = os.MkdirTemp("", "auditmill-load-"); engine.err != nil {
 			return
 		}
@@ -71,7 +72,7 @@ func testServer(tb testing.TB) *clickhouse.Server {
 	return engine.server
 }
 
-var databases atomic.Int64 //nolint:gochecknoglobals // numbers the databases of one run
+var databases atomic.Int64
 
 // testClickHouse returns a new, empty database.
 func testClickHouse(tb testing.TB) ClickHouse {
@@ -199,7 +200,7 @@ func decodeEvent(line []byte, n int) *schemas.Event {
 		e.Annotations = append(e.Annotations, schemas.KeyValue{Key: k, Value: v})
 	}
 	var h schemas.Hasher
-	e.EventID = h.EventID(e.Cluster, strconv.AppendInt(line[:len(line):len(line)], int64(n), 10))
+	e.EventID = h.EventID(e.Cluster, strconv.AppendInt(slices.Clip(line), int64(n), 10))
 	return e
 }
 
@@ -364,15 +365,4 @@ func checkCounts(tb testing.TB, conn Conn, c ClickHouse, want int) {
 			tb.Errorf("%s has %s rows that differ from events", rollup.Table, diff)
 		}
 	}
-}
-
-// freePort is an address where nothing listens.
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

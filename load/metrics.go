@@ -22,6 +22,7 @@ type metrics struct {
 	compared   prometheus.Counter
 	present    prometheus.Counter
 	missing    prometheus.Counter
+	duplicates prometheus.Gauge
 	running    prometheus.Gauge
 	buffered   prometheus.Gauge
 	paused     prometheus.Gauge
@@ -55,6 +56,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Rows left out of a compared range, because the table had them.")),
 		missing: prometheus.NewCounter(opts("missing_records_total",
 			"Records of a pending range that Kafka no longer had.")),
+		duplicates: gauge("clickhouse_duplicated_blocks",
+			"Repeated inserts that the ClickHouse server has recognised since its start, as of our last repetition."),
 		running:  gauge("pending_ranges", "Ranges whose insert has begun and not ended."),
 		buffered: gauge("buffered_bytes", "Bytes of records that wait for an insert."),
 		paused:   gauge("paused_partitions", "Partitions that are not fetched because too much waits."),
@@ -64,7 +67,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.inserts, m.insertTime, m.insertRows, m.retries, m.replays, m.compared, m.present, m.missing,
-			m.running, m.buffered, m.paused)
+			m.duplicates, m.running, m.buffered, m.paused)
 	}
 	return m
 }

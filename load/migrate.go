@@ -71,7 +71,7 @@ func appliedMigrations(ctx context.Context, conn driver.Conn, o schemas.SQLOptio
 	if err != nil {
 		return nil, fmt.Errorf("reading the applied migrations: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err has what matters
 	applied := map[int]appliedMigration{}
 	for rows.Next() {
 		var version uint32

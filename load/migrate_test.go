@@ -22,7 +22,7 @@ func TestMigrationsGiveTheColumnTable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer rows.Close()
+		defer func() { _ = rows.Close() }()
 		all := map[string]column{}
 		for rows.Next() {
 			var got column

@@ -49,7 +49,6 @@ type item struct {
 	rows   int
 	bytes  int   // that the insert takes
 	bad    error // why the record can only go to the dead-letter topic
-	empty  bool  // nothing to insert
 }
 
 func newPartition(s *Service, key topicPartition, source string, pending *span) *partition {

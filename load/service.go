@@ -112,11 +112,12 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
+// ignoreCancel drops an error that only says that the service is to stop.
 func ignoreCancel(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 var errStopping = errors.New("stopping")
@@ -254,7 +255,9 @@ func (s *Service) assigned(ctx context.Context, cl *kgo.Client, resp *kmsg.Offse
 				if kerr.ErrorForCode(partition.ErrorCode) != nil {
 					continue
 				}
-				if err := s.start(topicPartition{topic.Topic, partition.Partition}, source[topic.Topic], partition.Metadata); err != nil {
+				key := topicPartition{topic.Topic, partition.Partition}
+				//nolint:contextcheck // ctx ends with this generation of the group, the work may have to finish
+				if err := s.start(key, source[topic.Topic], partition.Metadata); err != nil {
 					s.fail(err)
 				}
 			}
@@ -268,7 +271,7 @@ func (s *Service) identify(ctx context.Context, cl *kgo.Client) (map[[16]byte]st
 	req := kmsg.NewPtrMetadataRequest()
 	for _, topic := range s.topics() {
 		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(topic)
+		t.Topic = new(topic)
 		req.Topics = append(req.Topics, t)
 	}
 	resp, err := req.RequestWith(ctx, cl)

@@ -18,6 +18,7 @@ type sink interface {
 	prepare(ctx context.Context, record *kgo.Record) (item, error)
 	// joins reports whether it may share an insert with first.
 	joins(first, it *item) bool
+	countDuplicates(ctx context.Context)
 	// insert is one attempt to insert all items under a token.
 	insert(ctx context.Context, token string, items []item) error
 	// compare inserts what of the items the table lacks, in parts as small as need be, and
@@ -33,30 +34,27 @@ func (p *partition) load(ctx context.Context, s *span, items []item) error {
 	if err != nil || len(good) == 0 {
 		return err
 	}
-	token := s.token(p.source, p.id)
 	pause := newBackoff(p.service.cfg.RetryMin, p.service.cfg.RetryMax)
-	for attempts := 0; ; {
-		if s.careful {
-			err = p.sink.compare(ctx, token, good, func(d kafka.Dead) error { return p.bury(ctx, d) })
-		} else {
-			err = p.sink.insert(ctx, token, good)
-		}
+	repeated := p.pending != nil && p.pending.first == s.first
+	for attempts := 0; ; repeated = true {
+		err := p.attempt(ctx, s, good)
 		if err == nil {
+			if repeated {
+				p.sink.countDuplicates(ctx)
+			}
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		reason := retryReason(err)
+		p.service.metrics.retries.WithLabelValues(retryReason(err)).Inc()
+		p.service.log.Warn("insert failed, repeating", "topic", p.topic, "partition", p.id, "offset", s.first,
+			"rows", s.rows, "reason", retryReason(err), "err", err)
 		// A server without memory may still have enough for a part.
 		if !mayPass(err) || exceptionCode(err) == codeMemoryLimit {
 			attempts++
 		}
-		p.service.metrics.retries.WithLabelValues(reason).Inc()
-		p.service.log.Warn("insert failed, repeating", "topic", p.topic, "partition", p.id, "offset", s.first,
-			"rows", s.rows, "reason", reason, "err", err)
-		refused := isRefusal(err) || attempts >= maxAttempts
-		if !s.careful && (refused || time.Since(s.started) > p.service.cfg.TrustDedup) {
+		if !s.careful && p.distrusts(s, err, attempts) {
 			// Committed before the first part goes in under another token.
 			s.careful = true
 			if err := p.commit(ctx, s.first, s.metadata()); err != nil {
@@ -68,6 +66,21 @@ func (p *partition) load(ctx context.Context, s *span, items []item) error {
 			return err
 		}
 	}
+}
+
+// attempt inserts a range as a whole, or what the table lacks of it.
+func (p *partition) attempt(ctx context.Context, s *span, items []item) error {
+	token := s.token(p.source, p.id)
+	if s.careful {
+		return p.sink.compare(ctx, token, items, func(d kafka.Dead) error { return p.bury(ctx, d) })
+	}
+	return p.sink.insert(ctx, token, items)
+}
+
+// distrusts reports whether a range can no longer be repeated as a whole: ClickHouse refuses something in
+// it, or may have forgotten the token.
+func (p *partition) distrusts(s *span, err error, attempts int) bool {
+	return isRefusal(err) || attempts >= maxAttempts || time.Since(s.started) > p.service.cfg.TrustDedup
 }
 
 // maxAttempts is how often a range may fail for what may lie in its rows before it is split.

@@ -27,7 +27,9 @@ func TestSortKey(t *testing.T) {
 	if err != nil {
 		t.Skip("AUDITMILL_SORTKEY_ROWS is not set")
 	}
-	c, conn := testDatabase(t)
+	c, _ := testDatabase(t)
+	c.QueryTimeout = time.Hour
+	conn := testConn(t, c)
 	b := &sortKeyBench{t: t, c: c, conn: conn}
 	b.fill(rows)
 	var out strings.Builder
@@ -56,8 +58,10 @@ func sortKeys() []sortKey {
 		{"A2", "(cluster, resource, verb, event_time)", audit + ", " + when},
 		{"A3", "(cluster, resource, verb, event_time)", audit + ", " + when + ", INDEX i_actor actor TYPE set(256) GRANULARITY 1"},
 		{"C1", "(toStartOfHour(event_time), cluster, resource, verb, event_time)", audit},
-		{"C2", "(toStartOfHour(event_time), cluster, resource, verb, event_time)",
-			audit + ", INDEX i_actor actor TYPE set(256) GRANULARITY 1"},
+		{
+			"C2", "(toStartOfHour(event_time), cluster, resource, verb, event_time)",
+			audit + ", INDEX i_actor actor TYPE set(256) GRANULARITY 1",
+		},
 	}
 }
 

@@ -20,19 +20,31 @@ func TestViews(t *testing.T) {
 		{Actor: "bob", Verb: "list", Resource: "secrets", Outcome: "denied"},
 		{Actor: "bob", Verb: "list", Resource: "secrets", Outcome: "denied"},
 		{Actor: "bob", Verb: "update", Resource: "secrets", Namespace: "ns", Name: "s2", Outcome: "success"},
-		{Actor: "eve", Verb: "create", Resource: "pods", Namespace: "ns", Outcome: "success",
-			Raw: []byte(`{"requestObject":{"metadata":{"name":"p1"},"spec":{` + privileged + `,"hostPID":true}}}`)},
-		{Actor: "eve", Verb: "create", Resource: "deployments", APIGroup: "apps", Namespace: "ns", Name: "d1", Outcome: "success",
-			Raw: []byte(`{"requestObject":{"spec":{"template":{"spec":{"hostNetwork":true,"initContainers":[{"name":"x","image":"i3","securityContext":{"privileged":true}}]}}}}}`)},
-		{Actor: "eve", Verb: "patch", Resource: "cronjobs", APIGroup: "batch", Namespace: "ns", Name: "c1", Outcome: "denied",
-			Raw: []byte(`{"requestObject":{"spec":{"jobTemplate":{"spec":{"template":{"spec":{` + privileged + `}}}}}}}`)},
-		{Actor: "eve", Verb: "patch", Resource: "pods", Subresource: "ephemeralcontainers", Namespace: "ns", Name: "p2", Outcome: "success",
-			Raw: []byte(`{"requestObject":{"spec":{"ephemeralContainers":[{"name":"dbg","image":"i4","securityContext":{"privileged":true}}]}}}`)},
-		{Actor: "eve", Verb: "create", Resource: "pods", Namespace: "ns", Name: "tame", Outcome: "success",
-			Raw: []byte(`{"requestObject":{"metadata":{"annotations":{"x":"\"privileged\":true"}},"spec":{"containers":[{"name":"a","securityContext":{"privileged":false}}]}}}`)},
+		{
+			Actor: "eve", Verb: "create", Resource: "pods", Namespace: "ns", Outcome: "success",
+			Raw: []byte(`{"requestObject":{"metadata":{"name":"p1"},"spec":{` + privileged + `,"hostPID":true}}}`),
+		},
+		{
+			Actor: "eve", Verb: "create", Resource: "deployments", APIGroup: "apps", Namespace: "ns", Name: "d1", Outcome: "success",
+			Raw: []byte(`{"requestObject":{"spec":{"template":{"spec":{"hostNetwork":true,"initContainers":[{"name":"x","image":"i3","securityContext":{"privileged":true}}]}}}}}`),
+		},
+		{
+			Actor: "eve", Verb: "patch", Resource: "cronjobs", APIGroup: "batch", Namespace: "ns", Name: "c1", Outcome: "denied",
+			Raw: []byte(`{"requestObject":{"spec":{"jobTemplate":{"spec":{"template":{"spec":{` + privileged + `}}}}}}}`),
+		},
+		{
+			Actor: "eve", Verb: "patch", Resource: "pods", Subresource: "ephemeralcontainers", Namespace: "ns", Name: "p2", Outcome: "success",
+			Raw: []byte(`{"requestObject":{"spec":{"ephemeralContainers":[{"name":"dbg","image":"i4","securityContext":{"privileged":true}}]}}}`),
+		},
+		{
+			Actor: "eve", Verb: "create", Resource: "pods", Namespace: "ns", Name: "tame", Outcome: "success",
+			Raw: []byte(`{"requestObject":{"metadata":{"annotations":{"x":"\"privileged\":true"}},"spec":{"containers":[{"name":"a","securityContext":{"privileged":false}}]}}}`),
+		},
 		{Actor: "fay", Verb: "create", Resource: "pods", Subresource: "exec", Namespace: "ns", Name: "p1", Command: []string{"sh", "-c", "id"}, Outcome: "success"},
-		{Actor: "gil", Verb: "create", Resource: "clusterrolebindings", APIGroup: "rbac.authorization.k8s.io", Outcome: "success",
-			Raw: []byte(`{"requestObject":{"metadata":{"name":"crb"},"roleRef":{"kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"User","name":"gil"},{"kind":"ServiceAccount","namespace":"ns","name":"sa"}]}}`)},
+		{
+			Actor: "gil", Verb: "create", Resource: "clusterrolebindings", APIGroup: "rbac.authorization.k8s.io", Outcome: "success",
+			Raw: []byte(`{"requestObject":{"metadata":{"name":"crb"},"roleRef":{"kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"User","name":"gil"},{"kind":"ServiceAccount","namespace":"ns","name":"sa"}]}}`),
+		},
 	}
 	for i, e := range events {
 		e.EventTime, e.ReceivedAt, e.EventID[15], e.Cluster, e.ActorKind = at, at, byte(i+1), "prod", "human"

@@ -21,8 +21,11 @@ string, 0, 1970-01-01). Lists and maps are never null.
 		name  Group
 		title string
 	}{
-		{GroupRecord, "The record"}, {GroupRequest, "The request"}, {GroupCaller, "The caller"},
-		{GroupWho, "Who it was"}, {GroupWhy, "Why it was allowed"},
+		{GroupRecord, "The record"},
+		{GroupRequest, "The request"},
+		{GroupCaller, "The caller"},
+		{GroupWho, "Who it was"},
+		{GroupWhy, "Why it was allowed"},
 	} {
 		fmt.Fprintf(&b, "\n## %s\n\n| field | path in the event | ClickHouse type | meaning |\n|---|---|---|---|\n", group.title)
 		for _, c := range Columns() {
