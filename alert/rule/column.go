@@ -130,6 +130,7 @@ func (s *columnState) bind(batch arrow.RecordBatch) error {
 		}
 	case accessMap:
 		ok = s.bindMap()
+	default: // the others are read through one of these
 	}
 	if !ok {
 		return fmt.Errorf("column %s has type %s, which rules cannot read", s.plan.name, s.array.DataType())
@@ -174,15 +175,14 @@ func (s *columnState) number(row int) value {
 	return value{text: alias(s.scratch), number: true}
 }
 
-// list calls visit for each text of a row until it returns false. It returns the number of texts.
-func (s *columnState) list(row int, visit func(string) bool) int {
-	if s.null(row) {
-		return 0
-	}
+// list calls visit for each text of a row until it returns false.
+func (s *columnState) list(row int, visit func(string) bool) {
 	start, end := s.lists.ValueOffsets(row)
-	for i := start; i < end && visit(s.texts.at(int(i), &s.scratch)); i++ {
+	for i := start; i < end; i++ {
+		if !visit(s.texts.at(int(i), &s.scratch)) {
+			return
+		}
 	}
-	return int(end - start)
 }
 
 // entry calls visit for each text under key of a map's row until it returns false. found says whether
@@ -200,7 +200,10 @@ func (s *columnState) entry(row int, key string, visit func(string) bool) (n int
 		if s.items != nil {
 			from, to = s.items.ValueOffsets(int(i))
 		}
-		for j := from; j < to && visit(s.texts.at(int(j), &s.scratch)); j++ {
+		for j := from; j < to; j++ {
+			if !visit(s.texts.at(int(j), &s.scratch)) {
+				break
+			}
 		}
 		return int(to - from), true
 	}

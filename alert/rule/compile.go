@@ -40,10 +40,22 @@ const (
 	accessLeaves               // all values of the original bytes
 )
 
-// costs of deciding one row: what is cheap comes first.
-var costs = [...]int{
-	accessDict: 1, accessDicts: 1, accessNumber: 2, accessMap: 2, accessString: 8, accessEntry: 8,
-	accessList: 12, accessRaw: 1000, accessLeaves: 10000,
+// cost of deciding one row, relative: what is cheap comes first.
+func (a access) cost() int {
+	switch a {
+	case accessDict, accessDicts:
+		return 1
+	case accessNumber, accessMap:
+		return 2
+	case accessString, accessEntry:
+		return 8
+	case accessList:
+		return 12
+	case accessRaw:
+		return 1000
+	default:
+		return 10_000
+	}
 }
 
 // test is a compiled ir.Test. Equal tests of all rules are one test.
@@ -107,9 +119,9 @@ func (c *compiler) expr(e ir.Expr) *node {
 		return &node{op: opNot, args: []*node{arg}, cost: arg.cost}
 	case *ir.Test:
 		t := c.test(e)
-		cost := costs[t.access]
+		cost := t.access.cost()
 		if t.consult {
-			cost += costs[accessRaw] / 2
+			cost += accessRaw.cost() / 2
 		}
 		return &node{op: opTest, test: t, cost: cost}
 	}
@@ -188,7 +200,7 @@ func (c *compiler) column(t *test, field ir.Field) {
 		return
 	}
 	var fold []byte
-	atNull := t.empty // an empty list or map
+	var atNull bool
 	switch t.access {
 	case accessDict, accessString:
 		zero := value{}
@@ -200,6 +212,8 @@ func (c *compiler) column(t *test, field ir.Field) {
 		atNull = t.matcher.match(value{text: "0", number: true}, &fold)
 	case accessMap:
 		atNull = t.matcher.match(value{object: true}, &fold)
+	default:
+		atNull = t.empty // an empty list
 	}
 	t.blank = t.missing
 	if t.missing != t.null || t.missing != atNull {
@@ -242,6 +256,7 @@ func (c *compiler) required(n *node) []dref {
 		for _, arg := range n.args {
 			refs = append(refs, c.required(arg)...)
 		}
+	default: // nothing is needed by all branches of an or, as far as is looked into
 	}
 	return refs
 }

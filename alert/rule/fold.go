@@ -117,8 +117,9 @@ func (g *glob) match(s string) bool {
 		return strings.HasSuffix(s, g.literal)
 	case globContains:
 		return strings.Contains(s, g.literal)
+	default:
+		return matchTokens(g.pattern, s)
 	}
-	return matchTokens(g.pattern, s)
 }
 
 // matchTokens goes back to the last * only: what an earlier one took never needs to

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/auditmill/auditmill/alert/rule/ir"
 )
@@ -69,46 +70,38 @@ func (m *matcher) addText(t ir.Text) {
 }
 
 func compileGlob(t ir.Text) glob {
-	fold := func(s string) string {
-		if t.Cased {
-			return s
-		}
-		return string(appendFold(nil, s))
+	var shape strings.Builder // L for a literal, otherwise the wildcard
+	var literal string
+	for _, p := range t.Parts {
+		shape.WriteByte("L?*"[p.Wild])
+		literal += p.Literal
 	}
-	is := func(forms ...ir.Wild) bool {
-		if len(forms) != len(t.Parts) {
-			return false
-		}
-		for i, p := range t.Parts {
-			if p.Wild != forms[i] {
-				return false
-			}
-		}
-		return true
+	if !t.Cased {
+		literal = string(appendFold(nil, literal))
 	}
-	switch {
-	case len(t.Parts) == 0:
-		return glob{form: globEqual}
-	case is(ir.None):
-		return glob{form: globEqual, literal: fold(t.Parts[0].Literal)}
-	case is(ir.Many):
-		return glob{form: globContains}
-	case is(ir.None, ir.Many):
-		return glob{form: globPrefix, literal: fold(t.Parts[0].Literal)}
-	case is(ir.Many, ir.None):
-		return glob{form: globSuffix, literal: fold(t.Parts[1].Literal)}
-	case is(ir.Many, ir.None, ir.Many):
-		return glob{form: globContains, literal: fold(t.Parts[1].Literal)}
+	switch shape.String() {
+	case "", "L":
+		return glob{form: globEqual, literal: literal}
+	case "L*":
+		return glob{form: globPrefix, literal: literal}
+	case "*L":
+		return glob{form: globSuffix, literal: literal}
+	case "*", "*L*":
+		return glob{form: globContains, literal: literal}
 	}
 	g := glob{form: globPattern}
 	for _, p := range t.Parts {
+		text := p.Literal
+		if !t.Cased {
+			text = string(appendFold(nil, text))
+		}
 		switch p.Wild {
 		case ir.One:
 			g.pattern = append(g.pattern, globToken{kind: globOne})
 		case ir.Many:
 			g.pattern = append(g.pattern, globToken{kind: globMany})
 		case ir.None:
-			for _, b := range []byte(fold(p.Literal)) {
+			for _, b := range []byte(text) {
 				g.pattern = append(g.pattern, globToken{b: b})
 			}
 		}
@@ -131,26 +124,32 @@ func (m *matcher) match(v value, fold *[]byte) bool {
 	if v.object {
 		return false
 	}
-	if _, ok := m.cased[v.text]; ok && len(m.cased) > 0 {
-		return true
-	}
-	for i := range m.casedGlobs {
-		if m.casedGlobs[i].match(v.text) {
+	return m.matchText(v.text, fold) || m.numeric(v) && m.matchNumber(v) || len(m.networks) > 0 && m.matchNetwork(v.text)
+}
+
+// numeric reports whether a number could satisfy m that no text does.
+func (m *matcher) numeric(v value) bool { return len(m.equals) > 0 && v.number || len(m.compares) > 0 }
+
+func (m *matcher) matchText(text string, fold *[]byte) bool {
+	if len(m.cased) > 0 {
+		if _, ok := m.cased[text]; ok {
 			return true
 		}
 	}
-	if (len(m.folded) > 0 || len(m.foldGlobs) > 0) && m.matchFolded(v.text, fold) {
-		return true
+	for i := range m.casedGlobs {
+		if m.casedGlobs[i].match(text) {
+			return true
+		}
 	}
-	if (len(m.equals) > 0 && v.number || len(m.compares) > 0) && m.matchNumber(v) {
+	if (len(m.folded) > 0 || len(m.foldGlobs) > 0) && m.matchFolded(text, fold) {
 		return true
 	}
 	for _, re := range m.regexps {
-		if re.MatchString(v.text) {
+		if re.MatchString(text) {
 			return true
 		}
 	}
-	return len(m.networks) > 0 && m.matchNetwork(v.text)
+	return false
 }
 
 func (m *matcher) matchFolded(text string, fold *[]byte) bool {

@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,7 +120,7 @@ func naiveLeaves(t *ir.Test, ev naiveEvent) []any {
 		path := map[string][]string{
 			"annotations": {"annotations"}, "extra": {"user", "extra"}, "impersonated_extra": {"impersonatedUser", "extra"},
 		}[f.Column]
-		return walk(ev.doc, append(path[:len(path):len(path)], f.Key))
+		return walk(ev.doc, append(slices.Clip(path), f.Key))
 	case f.Source == ir.Path || f.Strict:
 		return walk(ev.doc, f.Path)
 	}

@@ -33,37 +33,39 @@ func (e *Evaluator) column(t *test, row int) bool {
 			return e.value(t, value{object: true})
 		}
 	case accessList:
-		any, all := false, true
-		n := c.list(row, func(text string) bool {
-			is := e.value(t, value{text: text})
-			any, all = any || is, all && is
-			return true
-		})
-		if n > 0 {
-			return any && !t.every || all && t.every
+		if c.size(row) > 0 {
+			return e.list(t, c, row)
 		}
 	case accessEntry:
 		return e.entry(t, c, row)
+	default: // dictionaries are decided by value, and the original bytes later
 	}
 	return t.blank && !t.consult
 }
 
+// list decides a test of a list that is not empty.
+func (e *Evaluator) list(t *test, c *columnState, row int) bool {
+	is := t.every
+	c.list(row, func(text string) bool {
+		is = e.value(t, value{text: text})
+		return is == t.every
+	})
+	return is
+}
+
 func (e *Evaluator) entry(t *test, c *columnState, row int) bool {
-	any, all := false, true
+	is := t.every
 	n, found := c.entry(row, t.key, func(text string) bool {
-		is := e.value(t, value{text: text})
-		any, all = any || is, all && is
-		return true
+		is = e.value(t, value{text: text})
+		return is == t.every
 	})
 	switch {
 	case !found:
 		return t.missing
 	case n == 0:
 		return t.empty
-	case t.every:
-		return all
 	}
-	return any
+	return is
 }
 
 func (e *Evaluator) value(t *test, v value) bool { return t.matcher.match(v, &e.fold) }
@@ -130,31 +132,26 @@ func (e *Evaluator) row(n *node, row int, data []byte) bool {
 			}
 		}
 		return true
-	}
-	for _, arg := range n.args {
-		if e.row(arg, row, data) {
-			return true
+	default:
+		for _, arg := range n.args {
+			if e.row(arg, row, data) {
+				return true
+			}
 		}
+		return false
 	}
-	return false
 }
 
 func (e *Evaluator) rowTest(t *test, row int, data []byte) bool {
-	switch t.access {
-	case accessRaw:
-		return e.path(t)
-	case accessLeaves:
+	switch {
+	case t.access == accessLeaves:
 		return e.anywhere(t, data)
-	}
-	if t.consult && e.blank(t, row) {
+	case t.access == accessRaw, t.consult && e.blank(t, row):
 		return e.path(t)
-	}
-	switch t.access {
-	case accessDict, accessDicts:
+	case t.access == accessDict, t.access == accessDicts:
 		return e.selected(t).has(row)
-	default:
-		return e.column(t, row)
 	}
+	return e.column(t, row)
 }
 
 // path decides a test by what stands at its path.

@@ -384,8 +384,7 @@ func TestParseDir(t *testing.T) {
 	fsys["z.yml"] = &fstest.MapFile{Data: []byte(good)}
 	fsys["sub/b.yaml"] = &fstest.MapFile{Data: []byte("title: x\n")}
 	_, err = rule.ParseDir(fsys)
-	var faults rule.Faults
-	if !errors.As(err, &faults) {
+	if _, ok := errors.AsType[rule.Faults](err); !ok {
 		t.Fatalf("error is %v", err)
 	}
 	want := `sub/b.yaml:1:1: logsource: is missing; every rule needs it

@@ -85,6 +85,7 @@ func encoded(b *testing.B, size int) (values [][]byte, events int) {
 }
 
 func perEvent(b *testing.B, events int) {
+	b.Helper()
 	b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events)/float64(b.N), "ns/event")
 }

@@ -107,7 +107,7 @@ var predicates = map[string]func(event) bool{
 		if !e.has("objectRef.resource", "secrets") || !e.ok() || len(e.all("objectRef.subresource")) > 0 {
 			return false
 		}
-		if !(e.has("verb", "list") && e.done() || e.has("verb", "watch") && e.begun()) {
+		if read := e.has("verb", "list") && e.done() || e.has("verb", "watch") && e.begun(); !read {
 			return false
 		}
 		if ns := e.text("objectRef.namespace"); ns != "" && ns != "kube-system" && ns != "kube-public" {
@@ -138,7 +138,7 @@ var predicates = map[string]func(event) bool{
 		}
 		uri := strings.NewReplacer("%2F", "/", "%2f", "/", "+", " ", "%20", " ", "%28", "(").Replace(e.text("requestURI"))
 		_, query, _ := strings.Cut(uri, "?")
-		for _, parameter := range strings.Split(query, "&") {
+		for parameter := range strings.SplitSeq(query, "&") {
 			command, isCommand := strings.CutPrefix(strings.ToLower(parameter), "command=")
 			for _, bad := range []string{
 				"/serviceaccount/token", "/run/secrets/", "/etc/shadow", "/etc/kubernetes/", "/var/lib/kubelet/", "/.kube/config",
@@ -205,9 +205,9 @@ var predicates = map[string]func(event) bool{
 	},
 	"token-minted": func(e event) bool {
 		return e.done() && e.has("verb", "create") && e.has("objectRef.resource", "serviceaccounts") && e.has("objectRef.subresource", "token") &&
-			!(strings.HasPrefix(e.user(), "system:node:") && e.has("user.groups", "system:nodes")) &&
+			(!strings.HasPrefix(e.user(), "system:node:") || !e.has("user.groups", "system:nodes")) &&
 			e.user() != "system:kube-controller-manager" &&
-			!(e.user() == "system:serviceaccount:external-secrets:external-secrets" && e.has("objectRef.namespace", "external-secrets"))
+			(e.user() != "system:serviceaccount:external-secrets:external-secrets" || !e.has("objectRef.namespace", "external-secrets"))
 	},
 	"forged-audit-id": func(e event) bool {
 		return (e.done() || e.begun() && e.code() == 401) && !uuid4.MatchString(e.text("auditID"))
@@ -222,13 +222,14 @@ var predicates = map[string]func(event) bool{
 	},
 	"events-deleted": func(e event) bool {
 		return e.done() && e.ok() && e.has("verb", "delete", "deletecollection") && e.has("objectRef.resource", "events") &&
-			!(e.user() == "system:serviceaccount:kube-system:namespace-controller" && strings.HasPrefix(e.text("userAgent"), "kube-controller-manager/"))
+			(e.user() != "system:serviceaccount:kube-system:namespace-controller" ||
+				!strings.HasPrefix(e.text("userAgent"), "kube-controller-manager/"))
 	},
 	"admission-control-changed": func(e event) bool {
 		return e.done() && e.ok() && e.has("verb", "create", "update", "patch", "delete", "deletecollection") &&
 			e.has("objectRef.apiGroup", "admissionregistration.k8s.io") && len(e.all("objectRef.subresource")) == 0 &&
-			!(e.user() == "system:serviceaccount:cert-manager:cert-manager-cainjector" && e.has("verb", "update", "patch") &&
-				strings.HasPrefix(e.text("userAgent"), "cainjector/"))
+			(e.user() != "system:serviceaccount:cert-manager:cert-manager-cainjector" || !e.has("verb", "update", "patch") ||
+				!strings.HasPrefix(e.text("userAgent"), "cainjector/"))
 	},
 }
 

@@ -76,11 +76,15 @@ func tokenize(text string) ([]token, *conditionFault) {
 			}
 			tokens = append(tokens, token{text[start:i], start})
 		case c == '|':
-			return nil, &conditionFault{i, "aggregations behind a pipe are not supported",
-				"Sigma replaced them by correlations"}
+			return nil, &conditionFault{
+				i, "aggregations behind a pipe are not supported",
+				"Sigma replaced them by correlations",
+			}
 		default:
-			return nil, &conditionFault{i, fmt.Sprintf("%q cannot stand in a condition", c),
-				"use names of searches, and, or, not, 1 of, all of and parentheses"}
+			return nil, &conditionFault{
+				i, fmt.Sprintf("%q cannot stand in a condition", c),
+				"use names of searches, and, or, not, 1 of, all of and parentheses",
+			}
 		}
 	}
 	return tokens, nil
@@ -199,8 +203,10 @@ func (p *conditionParser) atom() (ir.Expr, *conditionFault) {
 // quantified reads what follows "1 of", "any of" or "all of".
 func (p *conditionParser) quantified(quantifier token) (ir.Expr, *conditionFault) {
 	if !slices.Contains([]string{"1", "any", "all"}, quantifier.text) {
-		return nil, &conditionFault{quantifier.offset, fmt.Sprintf("%q of is not supported", quantifier.text),
-			"write 1 of, any of or all of"}
+		return nil, &conditionFault{
+			quantifier.offset, fmt.Sprintf("%q of is not supported", quantifier.text),
+			"write 1 of, any of or all of",
+		}
 	}
 	if p.next == len(p.tokens) {
 		return nil, &conditionFault{p.end, "the condition ends too early", "write them or a pattern"}

@@ -157,7 +157,7 @@ func (p *parser) item(m member) ir.Expr {
 
 func (p *parser) unknownField(key *yaml.Node, name string) {
 	remedy := "see docs/fields.md for the columns and paths"
-	if i := strings.IndexByte(name, '['); i >= 0 {
+	if strings.Contains(name, "[") {
 		remedy = "array indexes and quantifiers are not supported: a path through an array means any member"
 	} else if near := p.fields.Nearest(name); near != "" {
 		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)

@@ -75,20 +75,24 @@ func (p *parser) metadata(m member, r *ir.Rule) {
 	case "level":
 		r.Level = p.oneOf(m.value, m.name, "informational", "low", "medium", "high", "critical")
 	case "tags":
-		if r.Tags = p.texts(m.value, m.name); m.value.Kind == yaml.SequenceNode {
-			for i, tag := range r.Tags {
-				if tag != "" && !tagForm.MatchString(tag) {
-					p.fault(m.value.Content[i], "tags", fmt.Sprintf("%q is not a tag", tag),
-						"write namespace.name in lower case, such as attack.t1609")
-				}
-			}
-		}
+		r.Tags = p.tags(m.value)
 	case "references":
 		r.References = p.texts(m.value, m.name)
 	case "falsepositives":
 		r.FalsePositives = p.texts(m.value, m.name)
 	}
 	// All other keys are documentation or another tool's attributes, which Sigma allows.
+}
+
+func (p *parser) tags(n *yaml.Node) []string {
+	tags := p.texts(n, "tags")
+	for i, tag := range tags {
+		if tag != "" && !tagForm.MatchString(tag) {
+			p.fault(n.Content[i], "tags", fmt.Sprintf("%q is not a tag", tag),
+				"write namespace.name in lower case, such as attack.t1609")
+		}
+	}
+	return tags
 }
 
 // logsource accepts what does not contradict Kubernetes audit events: many published
@@ -113,7 +117,7 @@ func (p *parser) extension(n *yaml.Node, r *ir.Rule) {
 		field := Extension + "." + m.name
 		switch m.name {
 		case "audit_level":
-			r.AuditLevel = p.oneOf(m.value, field, "Metadata", "Request", "RequestResponse")
+			r.AuditLevel = p.oneOf(m.value, field, auditLevels()...)
 		case "summary":
 			text := p.text(m.value, field)
 			template, err := ir.ParseTemplate(text, func(column string) bool {
@@ -138,10 +142,10 @@ func (p *parser) checkLevel(r *ir.Rule) {
 		return
 	}
 	test := needs(r.Condition)
-	if test == nil || levelOf(test) <= slices.Index(auditLevels, r.AuditLevel) {
+	if test == nil || levelOf(test) <= slices.Index(auditLevels(), r.AuditLevel) {
 		return
 	}
-	level := auditLevels[levelOf(test)]
+	level := auditLevels()[levelOf(test)]
 	p.faults = append(p.faults, ir.Fault{
 		Position: test.Position, Field: test.Field.Name,
 		Problem: fmt.Sprintf("is recorded at audit level %s, but the rule states %s", level, r.AuditLevel),
@@ -149,7 +153,8 @@ func (p *parser) checkLevel(r *ir.Rule) {
 	})
 }
 
-var auditLevels = []string{"Metadata", "Request", "RequestResponse"}
+// auditLevels returns the levels from what records least to what records most.
+func auditLevels() []string { return []string{"Metadata", "Request", "RequestResponse"} }
 
 // needs returns the test that decides how high the audit level must be for e to match at
 // all; nil if the lowest will do. What is denied is true of an event without the field.

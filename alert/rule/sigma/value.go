@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,52 +27,57 @@ const supported = "contains, startswith, endswith, re, i, m, s, cidr, exists, al
 
 // modifiers reads the parts of a key after its first pipe.
 func (p *parser) modifiers(key *yaml.Node, names []string) (m modifiers, ok bool) {
-	ok = true
-	fault := func(problem, remedy string) {
-		p.fault(key, key.Value, problem, remedy)
-		ok = false
-	}
-	seen := map[string]bool{}
+	before := len(p.faults)
 	for i, name := range names {
-		if seen[name] {
-			fault(fmt.Sprintf("the modifier %q stands here twice", name), "remove one")
+		if slices.Contains(names[:i], name) {
+			p.fault(key, key.Value, fmt.Sprintf("the modifier %q stands here twice", name), "remove one")
 			continue
 		}
-		seen[name] = true
-		switch name {
-		case "contains", "startswith", "endswith", "re", "cidr", "gt", "gte", "lt", "lte":
-			if m.comparison != "" {
-				fault(fmt.Sprintf("the modifiers %q and %q exclude each other", m.comparison, name), "keep one")
-			}
-			m.comparison = name
-		case "i", "m", "s":
-			if m.comparison != "re" || i == 0 || len(names[i-1]) > 2 {
-				fault(fmt.Sprintf("the modifier %q is a flag of re", name), "write it behind re, as in field|re|i")
-			}
-			m.flags += name
-		case "cased":
-			m.cased = true
-		case "all":
-			m.all = true
-		case "exists":
-			m.exists = true
-		default:
-			remedy := "supported are " + supported
-			if near := ir.Nearest(name, strings.SplitSeq(supported, ", ")); near != "" {
-				remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
-			}
-			fault(fmt.Sprintf("the modifier %q is not supported", name), remedy)
-		}
+		p.modifier(key, &m, name, names[:i])
 	}
+	fault := func(problem, remedy string) { p.fault(key, key.Value, problem, remedy) }
 	switch {
-	case m.exists && len(seen) > 1:
+	case m.exists && len(names) > 1:
 		fault("exists goes with no other modifier", "test the value in an item of its own")
-	case m.cased && m.comparison != "" && m.comparison != "contains" && m.comparison != "startswith" && m.comparison != "endswith":
+	case m.cased && !slices.Contains([]string{"", "contains", "startswith", "endswith"}, m.comparison):
 		fault("cased does not go with "+m.comparison, "remove cased; re is case-sensitive unless it has the flag i")
-	case m.all && strings.Contains("gt gte lt lte", m.comparison) && m.comparison != "":
+	case m.all && slices.Contains([]string{"gt", "gte", "lt", "lte"}, m.comparison):
 		fault("all does not go with "+m.comparison, "remove all")
 	}
-	return m, ok
+	return m, len(p.faults) == before
+}
+
+// modifier adds one to m; before are the names that stand before it.
+func (p *parser) modifier(key *yaml.Node, m *modifiers, name string, before []string) {
+	switch name {
+	case "contains", "startswith", "endswith", "re", "cidr", "gt", "gte", "lt", "lte":
+		if m.comparison != "" {
+			p.fault(key, key.Value, fmt.Sprintf("the modifiers %q and %q exclude each other", m.comparison, name), "keep one")
+		}
+		m.comparison = name
+	case "i", "m", "s":
+		last := ""
+		if len(before) > 0 {
+			last = before[len(before)-1]
+		}
+		if !slices.Contains([]string{"re", "i", "m", "s"}, last) {
+			p.fault(key, key.Value, fmt.Sprintf("the modifier %q is a flag of re", name),
+				"write it behind re, as in field|re|i")
+		}
+		m.flags += name
+	case "cased":
+		m.cased = true
+	case "all":
+		m.all = true
+	case "exists":
+		m.exists = true
+	default:
+		remedy := "supported are " + supported
+		if near := ir.Nearest(name, strings.SplitSeq(supported, ", ")); near != "" {
+			remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
+		}
+		p.fault(key, key.Value, fmt.Sprintf("the modifier %q is not supported", name), remedy)
+	}
 }
 
 // match reads one value of an item.
@@ -94,25 +100,31 @@ func (p *parser) match(n *yaml.Node, field string, m modifiers) (ir.Match, bool)
 	case "cidr":
 		prefix, err := netip.ParsePrefix(n.Value)
 		if err != nil {
-			return fail(fmt.Sprintf("%q is not a network", n.Value), "write address/bits, such as 10.0.0.0/8 or 2001:db8::/32")
+			return fail(fmt.Sprintf("%q is not a network", n.Value),
+				"write address/bits, such as 10.0.0.0/8 or 2001:db8::/32")
 		}
 		return ir.Network{Prefix: unmap(prefix)}, true
 	case "gt", "gte", "lt", "lte":
 		number, ok := numberOf(n)
 		if !ok {
-			return fail(fmt.Sprintf("%s compares with a number, not with %s", m.comparison, kind(n)), "write a number without quotes")
+			return fail(fmt.Sprintf("%s compares with a number, not with %s", m.comparison, kind(n)),
+				"write a number without quotes")
 		}
 		relation := map[string]ir.Relation{
 			"gt": ir.Greater, "gte": ir.GreaterOrEqual, "lt": ir.Less, "lte": ir.LessOrEqual,
 		}[m.comparison]
 		return ir.Compare{Relation: relation, Number: number}, true
-	case "":
-		if number, ok := numberOf(n); ok {
-			return ir.Equal{Number: number}, true
-		}
 	}
 	if n.ShortTag() == "!!binary" {
 		return fail("binary values are not supported", "write text")
+	}
+	return textMatch(n, m), true
+}
+
+// textMatch returns what a value without comparison, or with one of text, asks for.
+func textMatch(n *yaml.Node, m modifiers) ir.Match {
+	if number, ok := numberOf(n); ok && m.comparison == "" {
+		return ir.Equal{Number: number}
 	}
 	text := n.Value
 	if n.ShortTag() == "!!bool" {
@@ -125,7 +137,7 @@ func (p *parser) match(n *yaml.Node, field string, m modifiers) (ir.Match, bool)
 	if m.comparison == "contains" || m.comparison == "startswith" {
 		parts = append(parts, ir.Part{Wild: ir.Many})
 	}
-	return ir.Text{Parts: simplify(parts), Cased: m.cased}, true
+	return ir.Text{Parts: simplify(parts), Cased: m.cased}
 }
 
 func (p *parser) regexp(n *yaml.Node, field, flags string) (ir.Match, bool) {
