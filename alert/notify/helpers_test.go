@@ -199,7 +199,7 @@ func (w *world) read(topic string) []*kgo.Record {
 // until waits for a condition, in virtual time or in real time.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
+	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.Now().Add(15 * time.Minute)
 	for !condition() {

@@ -109,15 +109,23 @@ func (n *Notifier) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.follow(running, follower) })
 	group.Go(func() error { return n.consume(running) })
-	group.Go(func() error { return n.post(running) })
+	var posting error
+	group.Go(func() error {
+		posting = n.post(running)
+		return posting
+	})
 	group.Go(func() error { return n.watchLag(running) })
 	go n.closeOverdue(running, finished)
 	err = group.Wait()
 	n.commit()
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())) {
-		return nil
+	switch {
+	case ctx.Err() == nil || !errors.Is(err, context.Canceled):
+		return err
+	case !errors.Is(posting, context.Canceled):
+		// The others stopped as they should, and first; a post could not be recorded.
+		return posting
 	}
-	return err
+	return nil
 }
 
 // drainTimeout bounds each wait for Kafka after ctx ended.

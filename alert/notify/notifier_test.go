@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/schemas"
@@ -196,7 +199,7 @@ func TestTwoInstances(t *testing.T) {
 func TestStormWaitsInKafkaInOrderOfSeverity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		const alerts, backlog = 300, 50
+		const alerts, backlog = 120, 30
 		i := w.start(func(c *Config, _ *Deps) { c.Backlog = backlog })
 		until(t, "an assignment", func() bool { return i.ownsAll() })
 		w.slack.fail(answer(http.StatusTooManyRequests, "", "Retry-After: 20"))
@@ -322,6 +325,95 @@ func TestBadRecords(t *testing.T) {
 		}
 		i.cancel()
 	})
+}
+
+// Slack accepted the message; its record fails for a while. It must not be posted again,
+// and its offset not be committed before the record is there.
+func TestRecordFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		i := w.start()
+		until(t, "an assignment", func() bool { return i.ownsAll() })
+		<-time.After(5 * time.Second) // markers are written
+		failing, commits := true, 0
+		w.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			if !failing || !w.isNotification(req) {
+				return nil, nil, false
+			}
+			return nil, errors.New("the connection broke"), true
+		})
+		w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			commits++
+			return nil, nil, false
+		})
+		w.produce(testAlert(1))
+		until(t, "a post", func() bool { return len(w.slack.posts()) == 1 })
+		<-time.After(2 * time.Minute)
+		if commits != 0 {
+			t.Errorf("%d commits before the record", commits)
+		}
+		failing = false
+		until(t, "a record", func() bool { return i.count("posted_total") == 1 })
+		until(t, "a commit", func() bool { return commits > 0 })
+		i.stop()
+		if got := len(w.slack.posts()); got != 1 {
+			t.Errorf("got %d posts, want 1", got)
+		}
+		w.checkRestart()
+	})
+}
+
+// The process dies between Slack's answer and the record: the other half of the one case
+// in which an alert is posted twice.
+func TestKilledBeforeTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		i := w.start()
+		until(t, "an assignment", func() bool { return i.ownsAll() })
+		<-time.After(5 * time.Second)
+		dead := false
+		w.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			if dead || !w.isNotification(req) {
+				return nil, nil, false
+			}
+			return nil, errors.New("the connection broke"), true
+		})
+		w.produce(testAlert(1))
+		until(t, "a post", func() bool { return len(w.slack.posts()) == 1 })
+		i.cancel()
+		err := <-i.done
+		if err == nil || !strings.Contains(err.Error(), "may be posted again") {
+			t.Errorf("got %v, want an error that says what may follow", err)
+		}
+		dead = true
+		again := w.start()
+		until(t, "a post", func() bool { return again.count("posted_total") == 1 })
+		again.stop()
+		if diff := cmp.Diff(map[string]int{alertID(1): 2}, w.slack.counts(t)); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		w.checkRestart()
+	})
+}
+
+func (w *world) isNotification(req kmsg.Request) bool {
+	topics := req.(*kmsg.ProduceRequest).Topics
+	info := w.cluster.TopicInfo(schemas.TopicNotifications)
+	return len(topics) == 1 && (topics[0].Topic == schemas.TopicNotifications || info != nil && topics[0].TopicID == info.TopicID)
+}
+
+func TestMetricsAreWellNamed(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := newMetrics(reg, newQueue(1), newMemory(time.Hour, 1))
+	m.retries.WithLabelValues("timeout").Inc()
+	m.dead.WithLabelValues(reasonMalformed).Inc()
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("got problems %v, error %v, want none", problems, err)
+	}
 }
 
 func TestObserverAndConsole(t *testing.T) {
