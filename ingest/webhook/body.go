@@ -71,17 +71,23 @@ func (rd *reader) read(ctx context.Context, r *http.Request, l *lease) (*body, *
 		defer rd.gzips.Put(z)
 		src = z
 	}
+	var beyond [1]byte
 	for {
-		if len(b.data) == cap(b.data) {
+		room := b.data[len(b.data):min(cap(b.data), int(rd.max))]
+		if len(room) == 0 && len(b.data) < int(rd.max) {
 			if p := b.grow(ctx); p != nil {
 				return b, p
 			}
+			continue
 		}
-		n, err := src.Read(b.data[len(b.data):cap(b.data)])
-		b.data = b.data[:len(b.data)+n]
-		if len(b.data) > int(rd.max) {
+		if len(room) == 0 {
+			room = beyond[:] // it is full: either nothing comes any more, or too much
+		}
+		n, err := src.Read(room)
+		if n > 0 && len(b.data) == int(rd.max) {
 			return b, tooLarge(rd.max)
 		}
+		b.data = b.data[:len(b.data)+n]
 		if errors.Is(err, io.EOF) {
 			return b, nil
 		}
@@ -93,12 +99,8 @@ func (rd *reader) read(ctx context.Context, r *http.Request, l *lease) (*body, *
 
 func (b *body) grow(ctx context.Context) *problem {
 	old := cap(b.data)
-	// One byte beyond the limit tells that the body is too large.
-	size := min(2*old, int(b.reader.max)+1)
-	if size <= old {
-		size = old + 1
-	}
-	// While it is copied there are two.
+	size := min(2*old, int(b.reader.max))
+	// While it is copied there are two: less than twice the largest body.
 	if !b.lease.grow(ctx, int64(size)) {
 		return noMemory()
 	}
