@@ -110,7 +110,7 @@ func TestFailedInserts(t *testing.T) {
 			s := start(t, testConfig(), k, through)
 			produce(t, client, schemas.TopicEnriched, 0, values(t, 0, 0, 50, events[:600])...)
 			produce(t, client, schemas.TopicEnriched, 1, values(t, 1, 0, 50, events[600:])...)
-			checkOnce(t, conn, c, 1000)
+			awaitEvents(t, conn, c, 1000)
 			s.stop(t)
 			checkCounts(t, conn, c, 1000)
 			if proxy.count() < 3 {
@@ -165,7 +165,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 			cfg = testConfig()
 			cfg.TrustDedup = test.trust
 			second := start(t, cfg, k, c)
-			checkOnce(t, conn, c, 1500)
+			awaitEvents(t, conn, c, 1500)
 			eventually(t, "the commit", func() bool { return committed(t, client, 0).At == 30 })
 			second.stop(t)
 			checkCounts(t, conn, c, 1500)
@@ -209,7 +209,8 @@ func TestRollupsAreRepaired(t *testing.T) {
 	produce(t, client, schemas.TopicEnriched, 0, parts...)
 	commitPending(t, client, 0, span{first: 0, last: 9, rows: 500, started: time.Now().Add(-time.Hour)})
 	s := start(t, testConfig(), k, c)
-	checkOnce(t, conn, c, 800)
+	awaitEvents(t, conn, c, 800)
+	eventually(t, "the commit", func() bool { return committed(t, client, 0).At == 16 })
 	s.stop(t)
 	checkCounts(t, conn, c, 800)
 	if got := testutil.ToFloat64(s.metrics.present); got != 300 {
@@ -235,7 +236,7 @@ func TestClickHouseComesBack(t *testing.T) {
 	cfg.MaxBuffer = 1 << 20
 	s := start(t, cfg, k, through)
 	produce(t, client, schemas.TopicEnriched, 0, values(t, 0, 0, 50, events[:500])...)
-	checkOnce(t, conn, c, 500)
+	awaitEvents(t, conn, c, 500)
 
 	down.Store("down", true)
 	before := proxy.count()
@@ -248,7 +249,7 @@ func TestClickHouseComesBack(t *testing.T) {
 		t.Errorf("%v bytes wait while ClickHouse is away, limit %d", got, cfg.MaxBuffer)
 	}
 	down.Delete("down")
-	checkOnce(t, conn, c, 4000)
+	awaitEvents(t, conn, c, 4000)
 	s.stop(t)
 	checkCounts(t, conn, c, 4000)
 	if got := testutil.ToFloat64(s.metrics.buffered); got != 0 {
@@ -281,7 +282,7 @@ func TestPartitionsMove(t *testing.T) {
 		produceAll(1500+1000*round, 2000+1000*round)
 		other.stop(t)
 	}
-	checkOnce(t, conn, c, 4000)
+	awaitEvents(t, conn, c, 4000)
 	steady.stop(t)
 	checkCounts(t, conn, c, 4000)
 }

@@ -123,6 +123,12 @@ func ask(tb testing.TB, conn Conn, c ClickHouse, sql string, args ...any) string
 
 func testKafka(tb testing.TB, partitions int32) kafka.Config {
 	tb.Helper()
+	_, cfg := testCluster(tb, partitions)
+	return cfg
+}
+
+func testCluster(tb testing.TB, partitions int32) (*kfake.Cluster, kafka.Config) {
+	tb.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second),
 		kfake.SeedTopics(partitions, schemas.TopicEnriched), kfake.SeedTopics(1, schemas.TopicAlerts, schemas.TopicDead))
 	if err != nil {
@@ -131,7 +137,7 @@ func testKafka(tb testing.TB, partitions int32) kafka.Config {
 	tb.Cleanup(cluster.Close)
 	cfg := kafka.DefaultConfig()
 	cfg.Brokers = cluster.ListenAddrs()
-	return cfg
+	return cluster, cfg
 }
 
 // recorded returns events of the recording; those that do not fit the few fields below stay out.
@@ -332,7 +338,7 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 
 // checkOnce waits until want events are in the table and checks that none is there twice and that the
 // rollups agree.
-func checkOnce(tb testing.TB, conn Conn, c ClickHouse, want int) {
+func awaitEvents(tb testing.TB, conn Conn, c ClickHouse, want int) {
 	tb.Helper()
 	eventually(tb, fmt.Sprintf("%d events", want), func() bool {
 		// The rollups are written after the events, within the same insert.
@@ -340,9 +346,9 @@ func checkOnce(tb testing.TB, conn Conn, c ClickHouse, want int) {
 			" AND (SELECT sum(events) FROM activity_per_minute) >= %d AND (SELECT sum(events) FROM intake_per_minute) >= %d",
 			want, want, want) == "1"
 	})
-	checkCounts(tb, conn, c, want)
 }
 
+// checkCounts checks that every event is there once and that the rollups agree with events.
 func checkCounts(tb testing.TB, conn Conn, c ClickHouse, want int) {
 	tb.Helper()
 	n := strconv.Itoa(want)

@@ -31,7 +31,7 @@ func TestRefusedRows(t *testing.T) {
 	}
 	s := start(t, testConfig(), k, c)
 	produce(t, client, schemas.TopicEnriched, 0, values(t, 0, 0, 64, events)...)
-	checkOnce(t, conn, c, 995)
+	awaitEvents(t, conn, c, 995)
 	eventually(t, "the commit", func() bool { return committed(t, client, 0).At == 16 })
 	s.stop(t)
 	checkCounts(t, conn, c, 995)
@@ -76,7 +76,7 @@ func TestGarbageIsBuried(t *testing.T) {
 	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: schemas.TopicEnriched, Value: good[1]}).FirstErr(); err != nil {
 		t.Fatal(err) // without a version header
 	}
-	checkOnce(t, conn, c, 200)
+	awaitEvents(t, conn, c, 200)
 	eventually(t, "the commit", func() bool { return committed(t, client, 0).At == 6 })
 	s.stop(t)
 	checkCounts(t, conn, c, 200)

@@ -17,8 +17,9 @@ func TestEventsArriveOnce(t *testing.T) {
 		part := events[int(i)*1000 : int(i+1)*1000]
 		produce(t, client, schemas.TopicEnriched, i, values(t, i, 0, 37, part)...)
 	}
-	checkOnce(t, conn, c, 3000)
+	awaitEvents(t, conn, c, 3000)
 	s.stop(t)
+	checkCounts(t, conn, c, 3000)
 
 	// What many records joined into one stream gave must be what each of them gives alone.
 	alone := c
