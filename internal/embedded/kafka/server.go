@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,9 @@ const (
 	// groupTimeoutMin lets a client that died without a word be noticed soon.
 	groupTimeoutMin = time.Second
 	groupTimeoutMax = 30 * time.Minute
-	// segmentBytes is small enough for retention to free space in useful steps.
-	segmentBytes = 64 << 20
+	// segmentBytes is small because the broker reads a segment of every partition at once when
+	// it starts.
+	segmentBytes = 16 << 20
 )
 
 // Server is a running broker. Its methods may be called concurrently.
@@ -106,6 +108,8 @@ func (s *Server) start() error {
 	if err != nil {
 		return errors.Join(err, s.journal.close())
 	}
+	// What reading the segments took is not needed again.
+	debug.FreeOSMemory()
 	s.journal.watch(s.cluster)
 	s.addr = s.cluster.ListenAddrs()[0]
 	s.janitor, err = startJanitor(s)
@@ -121,6 +125,7 @@ func (s *Server) options(dir string) []kfake.Opt {
 		kfake.Ports(s.cfg.Port),
 		kfake.ClusterID(s.clusterID),
 		kfake.DataDir(dir),
+		kfake.ListenFn(guardedListen(int64(s.cfg.MaxMessageBytes) + requestOverhead)),
 		kfake.WithLogger(logger{s.log, &s.errors}),
 		kfake.GroupMinSessionTimeout(groupTimeoutMin),
 		kfake.GroupMaxSessionTimeout(groupTimeoutMax),
