@@ -18,6 +18,7 @@ type dictState struct {
 
 	// cache holds the bits of values seen in this and earlier batches.
 	cache  map[string][]uint64
+	cached int // bytes
 	fold   []byte
 	digits []byte
 	blank  []uint64 // bits of rows that are null or empty
@@ -41,8 +42,9 @@ type dictState struct {
 	postings []int32
 }
 
-// maxCached bounds how many values a dictState remembers between batches.
-const maxCached = 1 << 16
+// maxCached bounds the bytes that a dictState keeps of values between batches: user agents and
+// the like are the clients' to choose, as many and as long as they please.
+const maxCached = 4 << 20
 
 func newDictState(plan *columnPlan) *dictState {
 	d := &dictState{tests: plan.tests, words: max(words(len(plan.tests)), 1), cache: map[string][]uint64{}}
@@ -165,8 +167,9 @@ func (d *dictState) decide() {
 		}
 		d.counts[code]++
 	}
-	if len(d.cache) > maxCached {
+	if d.cached > maxCached {
 		clear(d.cache)
+		d.cached = 0
 	}
 	d.bits = resize(d.bits, d.distinct+1)
 	clear(d.any)
@@ -200,7 +203,8 @@ func (d *dictState) lookup(code int) []uint64 {
 			bitmap(bits).set(t.bit)
 		}
 	}
-	d.cache[strings.Clone(v.text)] = bits // the batch's memory goes, the key stays
+	d.cached += len(v.text) + 8*len(bits) + 64 // about what the map takes
+	d.cache[strings.Clone(v.text)] = bits      // the batch's memory goes, the key stays
 	return bits
 }
 

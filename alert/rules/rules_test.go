@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io/fs"
+	"os"
 	"path"
 	"regexp"
 	"strings"
@@ -102,8 +103,16 @@ func TestPack(t *testing.T) {
 	if len(pack) < 15 {
 		t.Errorf("%d rules", len(pack))
 	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range pack {
 		r := &pack[i]
+		row := "| " + nameOf(r) + " | " + r.Level + " | " + r.AuditLevel + " |"
+		if !strings.Contains(string(readme), row) {
+			t.Errorf("README.md has no row %q", row)
+		}
 		for field, missing := range map[string]bool{
 			"id": !uuid.MatchString(r.ID), "status": r.Status == "", "description": r.Description == "", "author": r.Author != "auditmill",
 			"falsepositives": len(r.FalsePositives) == 0, "audit_level": r.AuditLevel == "", "summary": r.Summary.String() == "", "next": r.Next == "",
