@@ -68,6 +68,7 @@ type Config struct {
 	Backlog     int           `mapstructure:"backlog" doc:"alerts held in memory in order of severity; the rest wait in Kafka"`
 	RetryMin    time.Duration `mapstructure:"retry_min" doc:"pause after the first failed attempt; it doubles with each"`
 	RetryMax    time.Duration `mapstructure:"retry_max" doc:"longest pause between attempts, also while a person must act (revoked token, deleted channel)"`
+	MaxAge      time.Duration `mapstructure:"max_age" doc:"alerts raised longer ago are recorded as expired and not posted, so that a channel connected late is not flooded; 0 posts all, however long Slack was away"`
 	Remember    time.Duration `mapstructure:"remember" doc:"how long a posted alert is not posted again; at least the retention of the alerts topic"`
 	RememberMax int           `mapstructure:"remember_max" doc:"most posted alerts that are remembered, the latest ones; about 100 bytes each"`
 }
@@ -92,6 +93,9 @@ func (c Config) Validate() error {
 	}
 	if c.RetryMin <= 0 || c.RetryMax < c.RetryMin {
 		fault("retry_min, retry_max: must be above 0 and in order, are %s and %s", c.RetryMin, c.RetryMax)
+	}
+	if c.MaxAge < 0 {
+		fault("max_age: must not be negative, is %s", c.MaxAge)
 	}
 	if c.Remember < time.Hour {
 		fault("remember: must be at least 1h, is %s: a shorter memory posts alerts twice", c.Remember)

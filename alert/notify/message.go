@@ -120,6 +120,9 @@ func why(a *schemas.Alert) string {
 	reason := Printable(cmp.Or(a.DecisionReason, "the API server gave no reason"), maxLine)
 	switch a.Decision {
 	case "allow":
+		if a.DecisionReason == "" {
+			return "allowed without a reason, as the API server does for members of system:masters and for nodes"
+		}
 		return "allowed: " + reason
 	case "forbid":
 		return "denied: " + reason

@@ -4,12 +4,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of the notifier. There is no counter of dropped alerts: none is dropped.
+// metrics of the notifier. There is no counter of dropped alerts: none is dropped, unless
+// max_age asks for it.
 type metrics struct {
 	posted     *prometheus.CounterVec
 	retries    *prometheus.CounterVec
 	dead       *prometheus.CounterVec
 	duplicates prometheus.Counter
+	expired    prometheus.Counter
 	unknown    prometheus.Counter
 	backlog    prometheus.GaugeFunc
 	lag        prometheus.Gauge
@@ -44,11 +46,13 @@ func newMetrics(reg prometheus.Registerer, q *queue, m *memory) *metrics {
 			"Alerts given to the dead-letter topic, by reason."), []string{"reason"}),
 		duplicates: prometheus.NewCounter(counter("duplicates_total",
 			"Alerts delivered again and not posted again.")),
+		expired: prometheus.NewCounter(counter("expired_total",
+			"Alerts not posted because they were older than max_age, where that is configured.")),
 		unknown: prometheus.NewCounter(counter("unknown_outcomes_total",
 			"Attempts without an answer: if the sink accepted one, the next attempt posts the alert a second time.")),
 		backlog: prometheus.NewGaugeFunc(gauge("backlog_alerts",
 			"Alerts in memory that are not posted yet."), func() float64 { return float64(q.len()) }),
-		lag: prometheus.NewGauge(gauge("lag_records", "Alerts in Kafka that are not posted yet.")),
+		lag: prometheus.NewGauge(gauge("lag_records", "Alerts in Kafka that the whole group has not posted yet.")),
 		remembered: prometheus.NewGaugeFunc(gauge("remembered_alerts",
 			"Posted alerts that are known and not posted again."), func() float64 { return float64(m.len()) }),
 		blocked: prometheus.NewGauge(gauge("blocked",
@@ -60,7 +64,7 @@ func newMetrics(reg prometheus.Registerer, q *queue, m *memory) *metrics {
 		ms.posted.WithLabelValues(severity)
 	}
 	if reg != nil {
-		reg.MustRegister(ms.posted, ms.retries, ms.dead, ms.duplicates, ms.unknown, ms.backlog, ms.lag,
+		reg.MustRegister(ms.posted, ms.retries, ms.dead, ms.duplicates, ms.expired, ms.unknown, ms.backlog, ms.lag,
 			ms.remembered, ms.blocked, ms.attempt, ms.delay)
 	}
 	return ms

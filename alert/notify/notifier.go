@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -105,6 +106,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 	defer follower.Close()
 
 	finished := make(chan struct{})
+	var overdue sync.WaitGroup
+	defer overdue.Wait()
 	defer close(finished)
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.follow(running, follower) })
@@ -115,7 +118,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 		return posting
 	})
 	group.Go(func() error { return n.watchLag(running) })
-	go n.closeOverdue(running, finished)
+	overdue.Go(func() { n.closeOverdue(running, finished) })
 	err = group.Wait()
 	n.commit()
 	switch {

@@ -405,6 +405,22 @@ func (w *world) isNotification(req kmsg.Request) bool {
 	return len(topics) == 1 && (topics[0].Topic == schemas.TopicNotifications || info != nil && topics[0].TopicID == info.TopicID)
 }
 
+func TestMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		i := w.start(func(c *Config, _ *Deps) { c.MaxAge = time.Hour })
+		old, young := testAlert(1), testAlert(2)
+		old.RaisedAt, young.RaisedAt = time.Now().Add(-61*time.Minute), time.Now()
+		w.produce(old, young)
+		until(t, "an end", func() bool { return i.count("posted_total") == 1 && i.count("expired_total") == 1 })
+		i.stop()
+		if diff := cmp.Diff(map[string]int{alertID(2): 1}, w.slack.counts(t)); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		w.checkRestart()
+	})
+}
+
 func TestMetricsAreWellNamed(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := newMetrics(reg, newQueue(1), newMemory(time.Hour, 1))

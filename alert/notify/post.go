@@ -50,6 +50,10 @@ func (n *Notifier) attempt(ctx context.Context, it *item) error {
 		return nil
 	}
 	start := time.Now()
+	if raised := it.message.RaisedAt; n.cfg.MaxAge > 0 && !raised.IsZero() && start.Sub(raised) > n.cfg.MaxAge {
+		n.metrics.expired.Inc()
+		return n.finish(ctx, it, State{PostedAt: start.UTC(), State: stateExpired})
+	}
 	// A post is not broken off when the service stops: its outcome would be unknown.
 	post, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.deps.Timeout)
 	receipt, err := n.deps.Sink.Post(post, &it.message, it.plain)
@@ -61,12 +65,8 @@ func (n *Notifier) attempt(ctx context.Context, it *item) error {
 	}
 	n.notBefore, n.failures = now.Add(n.deps.Interval), 0
 	n.unblock()
-	n.memory.add(it.message.ID, now, now)
-	state := State{
-		AlertID: it.message.ID, Sink: n.deps.Sink.Name(), Channel: receipt.Channel, TS: receipt.TS,
-		PostedAt: now.UTC(), State: statePosted,
-	}
-	if err := n.remember(ctx, state); err != nil {
+	state := State{Channel: receipt.Channel, TS: receipt.TS, PostedAt: now.UTC(), State: statePosted}
+	if err := n.finish(ctx, it, state); err != nil {
 		return fmt.Errorf("an alert was posted and may be posted again: %w", err)
 	}
 	n.metrics.posted.WithLabelValues(it.message.Severity).Inc()
@@ -75,6 +75,16 @@ func (n *Notifier) attempt(ctx context.Context, it *item) error {
 	}
 	if n.deps.Observe != nil {
 		n.deps.Observe(&it.message, receipt)
+	}
+	return nil
+}
+
+// finish records what became of an alert and lets its offset be committed, in this order.
+func (n *Notifier) finish(ctx context.Context, it *item, s State) error {
+	s.AlertID, s.Sink = it.message.ID, n.deps.Sink.Name()
+	n.memory.add(s.AlertID, s.PostedAt, s.PostedAt)
+	if err := n.remember(ctx, s); err != nil {
+		return err
 	}
 	n.mark(n.queue.done(it))
 	return nil
@@ -126,16 +136,7 @@ func (n *Notifier) refused(ctx context.Context, it *item, e *Error) error {
 	if err := n.bury(ctx, it.record, e.Reason, e.Err); err != nil {
 		return err
 	}
-	now := time.Now()
-	n.memory.add(it.message.ID, now, now)
-	state := State{
-		AlertID: it.message.ID, Sink: n.deps.Sink.Name(), PostedAt: now.UTC(), State: stateRefused, Reason: e.Reason,
-	}
-	if err := n.remember(ctx, state); err != nil {
-		return err
-	}
-	n.mark(n.queue.done(it))
-	return nil
+	return n.finish(ctx, it, State{PostedAt: time.Now().UTC(), State: stateRefused, Reason: e.Reason})
 }
 
 // block says loudly that a person must act. Posting is tried again all the same.

@@ -124,6 +124,9 @@ func (n *Notifier) learn(r *kgo.Record, now time.Time) error {
 			"offset", r.Offset, "err", err)
 	case s.AlertID != "" && s.State != stateMarker:
 		n.memory.add(s.AlertID, s.PostedAt, now)
+		if s.State == statePosted {
+			n.memory.sawPost(s.PostedAt, now)
+		}
 	}
 	return nil
 }

@@ -17,8 +17,8 @@ type State struct {
 	Channel  string    `json:"channel"`
 	TS       string    `json:"ts"`
 	PostedAt time.Time `json:"posted_at"`
-	// State is posted, or refused for an alert that went to the dead-letter topic. A marker
-	// belongs to no alert: see follower.
+	// State is posted, refused for an alert that went to the dead-letter topic, or expired for
+	// one that was older than max_age. A marker belongs to no alert: see catchUp.
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -26,6 +26,7 @@ type State struct {
 const (
 	statePosted  = "posted"
 	stateRefused = "refused"
+	stateExpired = "expired"
 	stateMarker  = "marker"
 )
 
@@ -60,9 +61,6 @@ func (m *memory) add(alertID string, at, now time.Time) {
 	id := shortID(alertID)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if at.After(m.last) && !at.After(now) {
-		m.last = at
-	}
 	if _, ok := m.known[id]; ok {
 		return
 	}
@@ -77,6 +75,15 @@ func (m *memory) has(alertID string) bool {
 	defer m.mu.Unlock()
 	_, ok := m.known[id]
 	return ok
+}
+
+// sawPost notes when some instance posted. A clock that is ahead of ours does not count.
+func (m *memory) sawPost(at, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at.After(m.last) && !at.After(now) {
+		m.last = at
+	}
 }
 
 // lastPost is when any instance posted last, as far as is known.
