@@ -21,12 +21,14 @@ import (
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// ReasonRefused is the reason of a dead letter that holds a large event which Kafka did
-// not take. The other reasons are those of package split.
-const ReasonRefused = "refused"
+// The reasons of dead letters beside those of package split.
+const (
+	ReasonRefused  = "refused"   // a large event that Kafka did not take
+	ReasonLongLine = "long_line" // a part of a line that is too long to be an event
+)
 
 // Reasons returns the closed set of reasons of dead letters.
-func Reasons() []string { return append(split.Reasons(), ReasonRefused) }
+func Reasons() []string { return append(split.Reasons(), ReasonRefused, ReasonLongLine) }
 
 // smallEnough is a size that every topic takes: the default max.message.bytes is 1 MB. A
 // smaller record that is refused as too large means a misconfigured topic, which is no
@@ -150,16 +152,23 @@ func (b *Batch) headersFor(damage string) []kgo.RecordHeader {
 
 // Dead produces a dead letter. Like what Split takes, value must stay as it is.
 func (b *Batch) Dead(reason, detail string, value []byte) {
-	b.Bad++
-	b.Bytes += len(value)
-	b.w.metrics.bad(b.origin, reason)
-	b.bury(reason, detail, value, nil)
+	b.Bury(kafka.Dead{
+		Reason: reason, Detail: detail, Source: b.origin.Place, Partition: -1, Offset: -1, Value: value,
+	})
 }
 
-func (b *Batch) bury(reason, detail string, value, key []byte) {
-	letter := kafka.Dead{
-		Reason: reason, Detail: detail, Source: b.origin.Place, Partition: -1, Offset: -1,
-		Key: key, Value: value, Headers: b.headers, Time: b.origin.Received,
+// Bury produces a dead letter that says itself where it is from.
+func (b *Batch) Bury(letter kafka.Dead) {
+	b.Bad++
+	b.Bytes += len(letter.Value)
+	b.bury(letter)
+}
+
+func (b *Batch) bury(letter kafka.Dead) {
+	b.w.metrics.bad(b.origin, letter.Reason)
+	letter.Headers = append(letter.Headers, b.headers...)
+	if letter.Time.IsZero() {
+		letter.Time = b.origin.Received
 	}
 	for _, r := range letter.Records(schemas.TopicDead) {
 		b.produce(r)
@@ -213,10 +222,12 @@ func (b *Batch) settle() {
 	// Producing inside a promise may block on promises that come after it.
 	go func() {
 		for _, r := range refused {
-			b.w.metrics.bad(b.origin, ReasonRefused)
-			b.bury(ReasonRefused, fmt.Sprintf(
-				"an event of %d bytes is more than Kafka takes; raise max.message.bytes of %s to %d",
-				len(r.Value), schemas.TopicRaw, schemas.MaxRecordBytes), r.Value, r.Key)
+			b.bury(kafka.Dead{
+				Reason: ReasonRefused, Detail: fmt.Sprintf(
+					"an event of %d bytes is more than Kafka takes; raise max.message.bytes of %s to %d",
+					len(r.Value), schemas.TopicRaw, schemas.MaxRecordBytes),
+				Source: b.origin.Place, Partition: -1, Offset: -1, Key: r.Key, Value: r.Value,
+			})
 		}
 		b.settle()
 	}()
