@@ -151,7 +151,7 @@ func statements(native bool) []string {
 	if native {
 		list = append(list, "SYSTEM START LISTEN TCP")
 	}
-	return append(list, "SELECT count(sleepEachRow(3)) FROM numbers(9223372036854775807)"+
+	return append(list, "SELECT count(sleepEachRow(0.2)) FROM numbers(9223372036854775807)"+
 		" SETTINGS max_block_size = 1, max_threads = 1, log_comment = '"+keeperMarker+"'")
 }
 
