@@ -6,10 +6,13 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditmill/auditmill/schemas"
@@ -18,25 +21,8 @@ import (
 // BenchmarkInsert is what the loader costs on its own side: records as they come from Kafka are checked,
 // joined into inserts and sent by HTTP to a server that throws them away.
 func BenchmarkInsert(b *testing.B) {
-	c := testClickHouse(b)
-	var received int64
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: c.Addresses[0]})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Query().Get("query"), "INSERT") {
-			forward.ServeHTTP(w, r) // the client asks for the server's version first
-			return
-		}
-		n, _ := io.Copy(io.Discard, r.Body)
-		received += n
-		w.WriteHeader(http.StatusOK)
-	}))
-	defer server.Close()
-	c.Addresses = []string{strings.TrimPrefix(server.URL, "http://")}
-	conn, err := Connect(c)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
+	c, received := discarding(b)
+	conn := testConn(b, c)
 	sink := newEventSink(&inserter{conn: conn, timeout: time.Minute, metrics: newMetrics(nil)}, c, newMetrics(nil))
 	for _, column := range schemas.Columns() {
 		sink.columns = append(sink.columns, column.Name)
@@ -68,5 +54,58 @@ func BenchmarkInsert(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(events)/b.Elapsed().Seconds(), "events/s")
-	b.ReportMetric(float64(received)/float64(events), "B/event")
+	b.ReportMetric(float64(received.Load())/float64(events), "B/event")
+}
+
+// BenchmarkService is the same with Kafka in front: a broker in this process, whose cost is counted too.
+func BenchmarkService(b *testing.B) {
+	c, received := discarding(b)
+	if _, err := Migrate(b.Context(), testConn(b, c), c.SQL()); err != nil {
+		b.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.MaxAge, cfg.SmallPerSecond, cfg.MaxBuffer = 20*time.Millisecond, 1000, 512<<20
+	for b.Loop() {
+		b.StopTimer()
+		k := testKafka(b, 4)
+		client := testClient(b, k)
+		var all [][]byte
+		for _, value := range values(b, 0, 0, 2500, recorded(b, 5000)) {
+			all = append(all, slices.Repeat([][]byte{value}, 25)...)
+		}
+		for partition := range int32(4) {
+			produce(b, client, schemas.TopicEnriched, partition, all...)
+		}
+		const events = 4 * 25 * 5000
+		s := start(b, cfg, k, c)
+		// Joining the group takes seconds, once.
+		eventually(b, "records come", func() bool { return testutil.ToFloat64(s.metrics.stage.In) > 0 })
+		b.StartTimer()
+		eventually(b, "all are inserted", func() bool { return testutil.ToFloat64(s.metrics.stage.Out) == events })
+		b.StopTimer()
+		s.stop(b)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.N)*4*25*5000/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(received.Load())/float64(b.N*4*25*5000), "B/event")
+}
+
+// discarding is a ClickHouse that throws inserts of events away.
+func discarding(tb testing.TB) (ClickHouse, *atomic.Int64) {
+	tb.Helper()
+	c := testClickHouse(tb)
+	var received atomic.Int64
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: c.Addresses[0]})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Query().Get("query"), "FORMAT ArrowStream") {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		n, _ := io.Copy(io.Discard, r.Body)
+		received.Add(n)
+		w.WriteHeader(http.StatusOK)
+	}))
+	tb.Cleanup(server.Close)
+	c.Addresses = []string{strings.TrimPrefix(server.URL, "http://")}
+	return c, &received
 }

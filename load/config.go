@@ -31,7 +31,7 @@ func DefaultConfig() Config {
 	return Config{
 		Group:   "auditmill-load",
 		MaxRows: 100_000, MaxBytes: 128 * conf.MiB, MaxAge: time.Second,
-		MaxInserts: 2, SmallPerSecond: 5, MaxBuffer: 128 * conf.MiB,
+		MaxInserts: 2, SmallPerSecond: 5, MaxBuffer: 256 * conf.MiB,
 		TrustDedup: 5 * time.Minute, RetryMin: 100 * time.Millisecond, RetryMax: 10 * time.Second,
 		DrainTimeout: 10 * time.Second, SessionTimeout: 30 * time.Second,
 	}

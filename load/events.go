@@ -73,7 +73,7 @@ func (e *eventSink) checkSchema(ctx context.Context, message []byte) (bad, fatal
 	missing := e.missing(schema)
 	if len(missing) > 0 {
 		// They may have been added since we looked.
-		if e.columns, err = e.readColumns(ctx); err != nil {
+		if err := e.readColumns(ctx); err != nil {
 			return nil, err
 		}
 		missing = e.missing(schema)
@@ -96,16 +96,24 @@ func (e *eventSink) missing(schema *arrow.Schema) []string {
 	return missing
 }
 
-func (e *eventSink) readColumns(ctx context.Context) ([]string, error) {
+func (e *eventSink) refreshColumns(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.readColumns(ctx)
+}
+
+// readColumns needs the lock.
+func (e *eventSink) readColumns(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
 	var columns []string
 	row := e.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.columns WHERE database = ? AND table = ?",
 		e.options.Database, e.options.LocalTable("events"))
 	if err := row.Scan(&columns); err != nil {
-		return nil, fmt.Errorf("reading the columns of %s: %w", e.table, err)
+		return fmt.Errorf("reading the columns of %s: %w", e.table, err)
 	}
-	return columns, nil
+	e.columns = columns
+	return nil
 }
 
 func (e *eventSink) joins(first, it *item) bool {

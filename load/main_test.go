@@ -130,6 +130,7 @@ func testKafka(tb testing.TB, partitions int32) kafka.Config {
 func testCluster(tb testing.TB, partitions int32) (*kfake.Cluster, kafka.Config) {
 	tb.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second),
+		kfake.BrokerConfigs(map[string]string{"message.max.bytes": "67108864"}),
 		kfake.SeedTopics(partitions, schemas.TopicEnriched), kfake.SeedTopics(1, schemas.TopicAlerts, schemas.TopicDead))
 	if err != nil {
 		tb.Fatal(err)

@@ -39,6 +39,7 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	sinks   map[string]sink
+	events  *eventSink    // one of sinks
 	slots   chan struct{} // one for each insert that may run
 	small   *rate.Limiter
 
@@ -138,8 +139,9 @@ func (s *Service) connect() error {
 		s.conn = conn
 	}
 	in := &inserter{conn: s.conn, timeout: s.deps.ClickHouse.QueryTimeout, metrics: s.metrics}
+	s.events = newEventSink(in, s.deps.ClickHouse, s.metrics)
 	s.sinks = map[string]sink{
-		schemas.TopicEnriched: newEventSink(in, s.deps.ClickHouse, s.metrics),
+		schemas.TopicEnriched: s.events,
 		schemas.TopicAlerts:   newAlertSink(in, s.deps.ClickHouse),
 	}
 	return nil
@@ -160,7 +162,9 @@ func (s *Service) awaitSchema(ctx context.Context) error {
 						s.deps.ClickHouse.Database, state.Version, state.Name)
 				}
 			}
-			return nil
+			if err = s.events.refreshColumns(ctx); err == nil {
+				return nil
+			}
 		case errors.Is(err, ErrNewerSchema), errors.Is(err, ErrOtherSchema), isAccess(err):
 			return err
 		}
@@ -182,6 +186,8 @@ func (s *Service) consumeFrom(topics []string) error {
 	client, err := kafka.NewClient(s.deps.Kafka,
 		kgo.ConsumerGroup(s.cfg.Group), kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
+		// A partition that is fetched again after a pause waits for the fetch that is under way without it.
+		kgo.FetchMaxWait(250*time.Millisecond),
 		kgo.SessionTimeout(s.cfg.SessionTimeout), kgo.RebalanceTimeout(time.Minute),
 		kgo.OnOffsetsFetched(s.assigned),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
