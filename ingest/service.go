@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditmill/auditmill/ingest/file"
 	"github.com/auditmill/auditmill/ingest/raw"
 	"github.com/auditmill/auditmill/ingest/webhook"
 	"github.com/auditmill/auditmill/internal/kafka"
@@ -49,6 +50,7 @@ type Service struct {
 	deps    Deps
 	client  *kgo.Client
 	webhook *webhook.Server // nil if none is configured
+	file    *file.Source    // nil if none is configured
 	bound   chan struct{}   // closed when address is set
 	address string
 }
@@ -62,6 +64,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
+	if len(cfg.Clusters()) == 0 {
+		return nil, errors.New("configuring ingest: there is nowhere to take events from: give a cluster a token " +
+			"(ingest.webhook.tokens), a certificate (ingest.webhook.certificates) or a log file (ingest.file.inputs)")
+	}
 	s := &Service{cfg: cfg, deps: deps, bound: make(chan struct{})}
 	hooks := kgo.WithHooks(kafka.NewMetrics(deps.Registry, name))
 	client, err := kafka.NewClient(deps.Kafka, append(raw.Options(cfg.Linger), hooks)...)
@@ -70,10 +76,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.client = client
 	writer := raw.NewWriter(client, raw.NewMetrics(deps.Registry, cfg.Clusters()))
-	if cfg.Webhook.Listen != "" {
+	if cfg.Webhook.Enabled() {
 		if s.webhook, err = webhook.New(cfg.Webhook, writer, deps.Registry, deps.Logger); err != nil {
 			client.Close()
 			return nil, err
+		}
+	}
+	if cfg.File.Enabled() {
+		p := publisher{writer: writer, log: deps.Logger}
+		if s.file, err = file.New(cfg.File, p, file.Deps{Logger: deps.Logger, Registry: deps.Registry}); err != nil {
+			client.Close()
+			return nil, fmt.Errorf("configuring ingest.file: %w", err)
 		}
 	}
 	return s, nil
@@ -83,7 +96,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // configuration, only then is it known.
 func (s *Service) Addr(ctx context.Context) (string, error) {
 	if s.webhook == nil {
-		return "", errors.New("there is no webhook: ingest.webhook.listen is empty")
+		return "", errors.New("there is no webhook: ingest.webhook has no address, or nobody may send")
 	}
 	select {
 	case <-s.bound:
@@ -93,10 +106,13 @@ func (s *Service) Addr(ctx context.Context) (string, error) {
 	}
 }
 
-// Run takes events until ctx ends. Then it stops taking new ones, finishes those it has
-// begun, and returns nil.
+// Run takes events until ctx ends, or until all files are read if there is nothing else
+// and they are not followed. Then it stops taking new ones, finishes those it has begun,
+// and returns nil.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.client.Close()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	group, ctx := errgroup.WithContext(ctx)
 	if s.webhook != nil {
 		addr, err := s.webhook.Listen()
@@ -106,6 +122,15 @@ func (s *Service) Run(ctx context.Context) error {
 		s.address = addr.String()
 		close(s.bound)
 		group.Go(func() error { return s.webhook.Run(ctx) })
+	}
+	if s.file != nil {
+		group.Go(func() error {
+			err := s.file.Run(ctx)
+			if s.webhook == nil {
+				end()
+			}
+			return err
+		})
 	}
 	group.Go(func() error { return s.watch(ctx) })
 	err := group.Wait()

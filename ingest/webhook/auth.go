@@ -48,7 +48,7 @@ func (a *authenticator) load() error {
 	for i, t := range a.cfg.Tokens {
 		h, err := t.hash()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("webhook.tokens[%d].%w", i, err))
+			errs = append(errs, fmt.Errorf("ingest.webhook.tokens[%d].%w", i, err))
 			continue
 		}
 		if _, ok := at[h]; !ok {

@@ -124,14 +124,14 @@ func (rd *reader) gzip(src io.Reader) (*gzip.Reader, error) {
 
 func noMemory() *problem {
 	return busy("no_memory", "too many bodies are waiting for Kafka",
-		"send again later; if it lasts, look at Kafka, add an instance or raise webhook.max_inflight")
+		"send again later; if it lasts, look at Kafka, add an instance or raise ingest.webhook.max_inflight")
 }
 
 func tooLarge(limit conf.Bytes) *problem {
 	return &problem{
 		status: http.StatusRequestEntityTooLarge, reason: "too_large", drain: true,
 		text:   fmt.Sprintf("the body is larger than %s", limit),
-		remedy: "raise webhook.max_body, or lower --audit-webhook-batch-max-size of the API server",
+		remedy: "raise ingest.webhook.max_body, or lower --audit-webhook-batch-max-size of the API server",
 	}
 }
 
@@ -139,7 +139,7 @@ func readProblem(err error) *problem {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return unavailable("slow", "the body did not arrive in time",
-			"send again; if it lasts, look at the network, or raise webhook.body_timeout")
+			"send again; if it lasts, look at the network, or raise ingest.webhook.body_timeout")
 	case isCorrupt(err):
 		return &problem{
 			status: http.StatusBadRequest, reason: "bad_gzip", text: "the body is not valid gzip: " + err.Error(),

@@ -90,7 +90,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, start time.Time)
 	_ = controller.SetWriteDeadline(start.Add(h.cfg.Timeout + time.Second))
 	if !limits.rate.admit(start) {
 		return busy("rate", fmt.Sprintf("cluster %q sends more than %v events per second", cluster, h.cfg.Rate),
-			"raise webhook.rate, or thin out the audit policy")
+			"raise ingest.webhook.rate, or thin out the audit policy")
 	}
 	if r.ContentLength > int64(h.cfg.MaxBody) {
 		return tooLarge(h.cfg.MaxBody)

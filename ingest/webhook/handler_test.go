@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -81,8 +81,10 @@ func TestAnswers(t *testing.T) {
 func zip(write func(io.Writer) error) io.Reader {
 	r, w := io.Pipe()
 	go func() {
-		z := gzip.NewWriter(w)
-		err := write(z)
+		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err == nil {
+			err = write(z)
+		}
 		if err == nil {
 			err = z.Close()
 		}

@@ -57,7 +57,7 @@ func (s *Server) Listen() (net.Addr, error) {
 	if s.listener == nil {
 		l, err := net.Listen("tcp", s.cfg.Listen)
 		if err != nil {
-			return nil, fmt.Errorf("listening for audit events, set webhook.listen to another address: %w", err)
+			return nil, fmt.Errorf("listening for audit events, set ingest.webhook.listen to another address: %w", err)
 		}
 		s.listener = l
 	}
@@ -87,7 +87,7 @@ func (s *Server) Run(ctx context.Context) error {
 		go func() { served <- server.ServeTLS(s.listener, "", "") }()
 	} else {
 		if !isLoopback(addr.String()) {
-			s.log.Warn("tokens and events travel unencrypted, set webhook.tls or put a proxy in front", "address", addr.String())
+			s.log.Warn("tokens and events travel unencrypted, set ingest.webhook.tls or put a proxy in front", "address", addr.String())
 		}
 		go func() { served <- server.Serve(s.listener) }()
 	}

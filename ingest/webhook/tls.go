@@ -33,7 +33,7 @@ func newCertificates(cfg TLSConfig, log *slog.Logger) (*certificates, error) {
 	c := &certificates{cfg: cfg, log: log, stamps: stampsOf(cfg)}
 	var err error
 	if c.tls, err = loadTLS(cfg); err != nil {
-		return nil, fmt.Errorf("loading webhook.tls: %w", err)
+		return nil, fmt.Errorf("loading ingest.webhook.tls: %w", err)
 	}
 	return c, nil
 }
