@@ -1,14 +1,13 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,10 +80,18 @@ func (f *fleet) run(args ...string) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, f.bin, append(args, "--config", f.config)...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, f.bin, append(args, "--config", f.config)...)
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		f.t.Fatalf("auditmill %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+}
+
+// environment is ours without what is meant for the tests: auditmill refuses variables
+// that it does not know.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AUDITMILL_E2E_") })
 }
 
 // start starts a process that is started again whenever it ends.
@@ -106,7 +113,7 @@ func (f *fleet) supervise(p *proc) {
 	defer log.Close()
 	for {
 		cmd := exec.Command(f.bin, append(p.args, "--config", f.config)...)
-		cmd.Stdout, cmd.Stderr = log, log
+		cmd.Stdout, cmd.Stderr, cmd.Env = log, log, environment()
 		p.mu.Lock()
 		if p.stopped {
 			p.mu.Unlock()
@@ -173,17 +180,19 @@ func (f *fleet) showLogs() {
 	}
 }
 
-// firstLine waits for the first line of a process's output.
+// firstLine waits for the first line that a process prints; its log lines are JSON.
 func (f *fleet) firstLine(p *proc) string {
 	f.t.Helper()
+	path := filepath.Join(f.dir, p.name+".log")
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
-		file, err := os.Open(filepath.Join(f.dir, p.name+".log"))
+		b, err := os.ReadFile(path)
 		if err != nil {
-			continue
+			continue // not started yet
 		}
-		line, err := bufio.NewReader(file).ReadString('\n')
-		if err := errors.Join(err, file.Close()); err == nil {
-			return strings.TrimSpace(line)
+		for line := range strings.Lines(string(b)) {
+			if strings.HasSuffix(line, "\n") && !strings.HasPrefix(line, "{") {
+				return strings.TrimSpace(line)
+			}
 		}
 	}
 	f.t.Fatalf("%s says nothing", p.name)

@@ -88,6 +88,9 @@ func TestKill(t *testing.T) {
 	}
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.events", int64(clusters*len(lines)))
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.alerts FINAL", int64(clusters*len(expected)))
+	if twice := enrichedTwice(t, kafka, clusters*len(lines)); twice > 0 {
+		t.Errorf("%d raw records were enriched twice", twice)
+	}
 	for question, want := range map[string]int64{
 		"SELECT toInt64(count()) FROM auditmill.events":                                                                                          int64(clusters * len(lines)),
 		"SELECT toInt64(uniqExact(fingerprint)) FROM auditmill.events":                                                                           int64(clusters * len(lines)),
@@ -196,7 +199,7 @@ func waitFor(t *testing.T, conn load.Conn, sql string, want int64) {
 		if err := conn.QueryRow(t.Context(), sql).Scan(&n); err == nil && n != last {
 			last, moved = n, time.Now()
 		}
-		if still := time.Since(moved); last >= want && still > 3*time.Second || still > time.Minute {
+		if still := time.Since(moved); last >= want && still > 3*time.Second || still > 2*time.Minute {
 			return
 		}
 		<-time.After(200 * time.Millisecond)

@@ -58,6 +58,26 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Run enriches until ctx is cancelled; then it finishes the current transaction, leaves
 // the group and returns nil. Any error is fatal.
 func (s *Service) Run(ctx context.Context) error {
+	for {
+		err := s.session(ctx)
+		s.ready(err)
+		switch {
+		case errors.Is(err, errStopped) || ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
+			return nil
+		case !errors.Is(err, errUnknown):
+			return err
+		}
+		s.deps.Logger.Warn("a transaction's end is unknown, starting over from the last commit", "err", err)
+		clear(s.partitions)
+	}
+}
+
+// errUnknown says that Kafka did not tell how a transaction ended. A new session with the
+// same transactional id settles it: what was not committed by then is aborted.
+var errUnknown = errors.New("the end of the transaction is unknown")
+
+// session works as one member of the group until ctx is cancelled or an error.
+func (s *Service) session(ctx context.Context) error {
 	opts, err := s.options()
 	if err != nil {
 		return err
@@ -68,19 +88,11 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer session.Close()
 	if err := s.checkPartitions(ctx, session.Client()); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
 	}
 	s.ready(nil)
-	defer s.ready(errors.New("stopped"))
 	for ctx.Err() == nil {
-		err := s.cycle(ctx, session)
-		if errors.Is(err, errStopped) {
-			return nil
-		}
-		if err != nil {
+		if err := s.cycle(ctx, session); err != nil {
 			return err
 		}
 	}
@@ -290,6 +302,9 @@ func (s *Service) commit(ctx context.Context, session *kgo.GroupTransactSession,
 	produceErr := failed.Err() // waits for all
 	committed, err = session.End(ctx, kgo.TransactionEndTry(produceErr == nil))
 	if err != nil {
+		if !kafka.Fatal(err) {
+			err = fmt.Errorf("%w: %w", errUnknown, err)
+		}
 		return false, fmt.Errorf("ending a transaction: %w", s.explain(err))
 	}
 	if produceErr != nil {
