@@ -179,7 +179,7 @@ func checkOnce(t *testing.T, w *world, n int) {
 // several members cannot be in virtual time.
 func TestTwoInstances(t *testing.T) {
 	w := newWorld(t)
-	const batches, each = 200, 5
+	const batches, each = 90, 4
 	var instances []*instance
 	fast := func(c *Config, _ *Deps) { c.MaxPollRecords = 3 }
 	instances = append(instances, w.start(fast))
@@ -190,9 +190,9 @@ func TestTwoInstances(t *testing.T) {
 		}
 		w.produce(int32(b%4), batch(t, events...))
 		switch b {
-		case 40, 90:
+		case 20, 40:
 			instances = append(instances, w.start(fast))
-		case 140:
+		case 60:
 			instances[0].stop()
 		}
 	}

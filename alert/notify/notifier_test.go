@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -335,28 +336,29 @@ func TestRecordFails(t *testing.T) {
 		i := w.start()
 		until(t, "an assignment", func() bool { return i.ownsAll() })
 		<-time.After(5 * time.Second) // markers are written
-		failing, commits := true, 0
+		var recovered atomic.Bool
+		var commits atomic.Int32
 		w.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.cluster.KeepControl()
-			if !failing || !w.isNotification(req) {
+			if recovered.Load() || !w.isNotification(req) {
 				return nil, nil, false
 			}
 			return nil, errors.New("the connection broke"), true
 		})
 		w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
 			w.cluster.KeepControl()
-			commits++
+			commits.Add(1)
 			return nil, nil, false
 		})
 		w.produce(testAlert(1))
 		until(t, "a post", func() bool { return len(w.slack.posts()) == 1 })
 		<-time.After(2 * time.Minute)
-		if commits != 0 {
-			t.Errorf("%d commits before the record", commits)
+		if n := commits.Load(); n != 0 {
+			t.Errorf("%d commits before the record", n)
 		}
-		failing = false
+		recovered.Store(true)
 		until(t, "a record", func() bool { return i.count("posted_total") == 1 })
-		until(t, "a commit", func() bool { return commits > 0 })
+		until(t, "a commit", func() bool { return commits.Load() > 0 })
 		i.stop()
 		if got := len(w.slack.posts()); got != 1 {
 			t.Errorf("got %d posts, want 1", got)
@@ -373,10 +375,10 @@ func TestKilledBeforeTheRecord(t *testing.T) {
 		i := w.start()
 		until(t, "an assignment", func() bool { return i.ownsAll() })
 		<-time.After(5 * time.Second)
-		dead := false
+		var recovered atomic.Bool
 		w.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.cluster.KeepControl()
-			if dead || !w.isNotification(req) {
+			if recovered.Load() || !w.isNotification(req) {
 				return nil, nil, false
 			}
 			return nil, errors.New("the connection broke"), true
@@ -388,7 +390,7 @@ func TestKilledBeforeTheRecord(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "may be posted again") {
 			t.Errorf("got %v, want an error that says what may follow", err)
 		}
-		dead = true
+		recovered.Store(true)
 		again := w.start()
 		until(t, "a post", func() bool { return again.count("posted_total") == 1 })
 		again.stop()
