@@ -43,7 +43,7 @@ func fetch(ctx context.Context, rel release, dir, target string, cfg LibraryConf
 	if err != nil {
 		return fmt.Errorf("creating a directory for the download: %w", err)
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	if err := npmPack(ctx, rel, temp, cfg.NPM, progress); err != nil {
 		return unavailable(rel, dir, err)
 	}
@@ -92,11 +92,12 @@ func npmPack(ctx context.Context, rel release, dir, npm string, progress func(in
 // largestFile stands for the bytes downloaded so far: npm writes no progress to a pipe.
 func largestFile(dir string) int64 {
 	var size int64
-	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, _ error) error {
+		if entry == nil || !entry.Type().IsRegular() {
+			// Files come and go while npm works; one that went is no reason to stop.
 			return nil
 		}
-		if info, err := entry.Info(); err == nil {
+		if info, infoErr := entry.Info(); infoErr == nil {
 			size = max(size, info.Size())
 		}
 		return nil
@@ -151,8 +152,9 @@ func install(ctx context.Context, content io.Reader, target string, progress fun
 	if err != nil {
 		return fmt.Errorf("creating the library file: %w", err)
 	}
-	defer os.Remove(out.Name())
-	_, err = io.Copy(out, &meter{ctx: ctx, in: content, progress: progress})
+	// After the renaming there is nothing left to remove.
+	defer func() { _ = os.Remove(out.Name()) }()
+	_, err = io.Copy(out, &meter{in: content, ended: ctx.Err, progress: progress})
 	err = errors.Join(err, out.Chmod(0o555), out.Sync(), out.Close())
 	if err != nil {
 		return fmt.Errorf("writing the library file: %w", err)
@@ -171,7 +173,7 @@ func verify(ctx context.Context, path, integrity string) error {
 	}
 	defer in.Close()
 	sum := sha512.New()
-	if _, err := io.Copy(sum, &meter{ctx: ctx, in: in, progress: func(int64) {}}); err != nil {
+	if _, err := io.Copy(sum, &meter{in: in, ended: ctx.Err, progress: func(int64) {}}); err != nil {
 		return fmt.Errorf("reading the tarball: %w", err)
 	}
 	got := "sha512-" + base64.StdEncoding.EncodeToString(sum.Sum(nil))
@@ -182,17 +184,17 @@ func verify(ctx context.Context, path, integrity string) error {
 	return nil
 }
 
-// meter counts what is read and ends the reading with its context.
+// meter counts what is read and ends the reading when ended says so.
 type meter struct {
-	ctx      context.Context
 	in       io.Reader
+	ended    func() error
 	progress func(int64)
 	done     int64
 }
 
 // Read implements io.Reader.
 func (m *meter) Read(p []byte) (int, error) {
-	if err := m.ctx.Err(); err != nil {
+	if err := m.ended(); err != nil {
 		return 0, err
 	}
 	n, err := m.in.Read(p)

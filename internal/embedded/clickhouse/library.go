@@ -122,7 +122,7 @@ func cacheDir(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("resolving the cache directory: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", fmt.Errorf("creating the cache directory: %w", err)
 	}
 	return dir, nil

@@ -4,6 +4,7 @@ package clickhouse
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/signal"
@@ -137,6 +138,6 @@ func parentMain(dir string) int {
 		println(err.Error())
 		return 1
 	}
-	os.Stdout.WriteString(itoa(server.Pid()) + "\n")
+	fmt.Println(server.Pid())
 	select {}
 }

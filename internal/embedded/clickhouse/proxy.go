@@ -113,7 +113,9 @@ func (p *Proxy) Serve(ctx context.Context, listener net.Listener, drain time.Dur
 		// What is still running has had its time.
 		err = server.Close()
 	}
-	<-served
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
 	return err
 }
 

@@ -53,26 +53,40 @@ func TestProxy(t *testing.T) {
 	for _, tc := range []request{
 		{name: "ping", method: "GET", path: "/ping", status: 200, want: "Ok."},
 		{name: "query page", method: "GET", path: "/play", status: 200, want: "<html"},
-		{name: "reader", method: "POST", path: "/", body: "SELECT 1", user: s.Reader(),
-			password: s.ReaderPassword(), status: 200, want: "1"},
-		{name: "reader in headers", method: "GET", path: "/?query=SELECT+currentUser()",
+		{
+			name: "reader", method: "POST", path: "/", body: "SELECT 1", user: s.Reader(),
+			password: s.ReaderPassword(), status: 200, want: "1",
+		},
+		{
+			name: "reader in headers", method: "GET", path: "/?query=SELECT+currentUser()",
 			header: map[string]string{"X-ClickHouse-User": s.Reader(), "X-ClickHouse-Key": s.ReaderPassword()},
-			status: 200, want: "reader"},
-		{name: "wrong password", method: "POST", path: "/", body: "SELECT 1", user: s.Reader(),
-			password: "wrong", status: 403, want: "Authentication failed"},
+			status: 200, want: "reader",
+		},
+		{
+			name: "wrong password", method: "POST", path: "/", body: "SELECT 1", user: s.Reader(),
+			password: "wrong", status: 403, want: "Authentication failed",
+		},
 		{name: "nobody", method: "POST", path: "/", body: "SELECT 1", status: 401},
 		{name: "nobody on another path", method: "GET", path: "/?query=SELECT+1", status: 401},
 		{name: "posting to ping", method: "POST", path: "/ping", body: "SELECT 1", status: 401},
 		{name: "default", method: "POST", path: "/?user=default", body: "SELECT 1", status: 401},
-		{name: "default behind reader", method: "POST", path: "/?user=default", body: "SELECT 1",
-			user: s.Reader(), password: s.ReaderPassword(), status: 401},
-		{name: "admin", method: "POST", path: "/", body: "SELECT 1", user: s.User(),
-			password: s.Password(), status: 401},
-		{name: "large body", method: "POST", path: "/", body: strings.Repeat(" ", 2<<20),
-			user: s.Reader(), password: s.ReaderPassword(), status: 413},
+		{
+			name: "default behind reader", method: "POST", path: "/?user=default", body: "SELECT 1",
+			user: s.Reader(), password: s.ReaderPassword(), status: 401,
+		},
+		{
+			name: "admin", method: "POST", path: "/", body: "SELECT 1", user: s.User(),
+			password: s.Password(), status: 401,
+		},
+		{
+			name: "large body", method: "POST", path: "/", body: strings.Repeat(" ", 2<<20),
+			user: s.Reader(), password: s.ReaderPassword(), status: 413,
+		},
 		{name: "method", method: "DELETE", path: "/", status: 405},
-		{name: "upgrade", method: "GET", path: "/ping", status: 400,
-			header: map[string]string{"Connection": "Upgrade", "Upgrade": "websocket"}},
+		{
+			name: "upgrade", method: "GET", path: "/ping", status: 400,
+			header: map[string]string{"Connection": "Upgrade", "Upgrade": "websocket"},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			req, err := http.NewRequestWithContext(testContext(t), tc.method, "http://"+addr+tc.path,
@@ -106,6 +120,7 @@ func TestProxy(t *testing.T) {
 
 // checkMalformed sends what ends an engine that is reached directly.
 func checkMalformed(t *testing.T, s *Server, addr string) {
+	t.Helper()
 	pid := s.Pid()
 	for _, text := range []string{
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
@@ -129,6 +144,7 @@ func checkMalformed(t *testing.T, s *Server, addr string) {
 }
 
 func checkDriver(t *testing.T, addr string, s *Server) {
+	t.Helper()
 	db, err := clickhousego.Open(&clickhousego.Options{
 		Protocol: clickhousego.HTTP,
 		Addr:     []string{addr},
@@ -137,7 +153,7 @@ func checkDriver(t *testing.T, addr string, s *Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	var sum uint64
 	row := db.QueryRow(testContext(t), "SELECT sum(number) FROM numbers(?)", 1_000_000)
 	if err := row.Scan(&sum); err != nil {

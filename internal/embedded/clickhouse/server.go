@@ -89,16 +89,16 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.creds = creds
 	first := make(chan error)
-	go s.supervise(first)
+	go s.supervise(context.WithoutCancel(ctx), first)
 	select {
 	case err := <-first:
 		return err
 	case <-ctx.Done():
 		s.halt()
 		close(s.kill)
-		<-first
+		err := <-first
 		<-s.done
-		return fmt.Errorf("starting ClickHouse: %w", ctx.Err())
+		return fmt.Errorf("starting ClickHouse: %w", errors.Join(ctx.Err(), err))
 	}
 }
 

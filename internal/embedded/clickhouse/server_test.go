@@ -65,21 +65,30 @@ func TestServer(t *testing.T) {
 }
 
 func checkUsers(t *testing.T, s *Server) {
+	t.Helper()
 	for _, tc := range []struct {
 		name, user, password, sql string
 		want, wantErr             string
 	}{
 		{"reader reads", s.Reader(), s.ReaderPassword(), "SELECT count() FROM t", "10", ""},
 		{"reader may set", s.Reader(), s.ReaderPassword(), "SELECT 1 SETTINGS max_threads = 1", "1", ""},
-		{"reader has a limit", s.Reader(), s.ReaderPassword(),
-			"SELECT value FROM system.settings WHERE name = 'max_execution_time'", "300", ""},
+		{
+			"reader has a limit", s.Reader(), s.ReaderPassword(),
+			"SELECT value FROM system.settings WHERE name = 'max_execution_time'", "300", "",
+		},
 		{"reader writes", s.Reader(), s.ReaderPassword(), "INSERT INTO t VALUES (1)", "", "Code: 497"},
-		{"reader reads files", s.Reader(), s.ReaderPassword(),
-			"SELECT * FROM file('/etc/passwd', LineAsString)", "", "Code: 497"},
-		{"reader reads files as tables", s.Reader(), s.ReaderPassword(),
-			"SELECT * FROM `/etc/passwd`", "", "Code: 497"},
-		{"reader fetches", s.Reader(), s.ReaderPassword(),
-			"SELECT * FROM url('http://127.0.0.1:1/', LineAsString)", "", "Code: 497"},
+		{
+			"reader reads files", s.Reader(), s.ReaderPassword(),
+			"SELECT * FROM file('/etc/passwd', LineAsString)", "", "Code: 497",
+		},
+		{
+			"reader reads files as tables", s.Reader(), s.ReaderPassword(),
+			"SELECT * FROM `/etc/passwd`", "", "Code: 497",
+		},
+		{
+			"reader fetches", s.Reader(), s.ReaderPassword(),
+			"SELECT * FROM url('http://127.0.0.1:1/', LineAsString)", "", "Code: 497",
+		},
 		{"reader stops listening", s.Reader(), s.ReaderPassword(), "SYSTEM STOP LISTEN HTTP", "", "Code: 497"},
 		{"wrong password", s.User(), "wrong", "SELECT 1", "", "Code: 516"},
 		{"default stops listening", "default", "", "SYSTEM STOP LISTEN HTTP", "", "Code: 201"},

@@ -3,6 +3,7 @@
 package clickhouse
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ const (
 )
 
 // supervise owns the child processes. It reports the outcome of the first start once.
-func (s *Server) supervise(first chan<- error) {
+func (s *Server) supervise(ctx context.Context, first chan<- error) {
 	// The kernel signals the death of the thread that started the child, not of the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -44,7 +45,7 @@ func (s *Server) supervise(first chan<- error) {
 			s.restarts.Add(1)
 		}
 		born := time.Now()
-		up, err := s.runOnce(first)
+		up, err := s.runOnce(ctx, first)
 		if up {
 			first = nil
 		}
@@ -106,9 +107,9 @@ func (s *Server) pause(d time.Duration) bool {
 }
 
 // runOnce starts one child and returns when it has ended, with whether it had been up.
-func (s *Server) runOnce(first chan<- error) (up bool, err error) {
+func (s *Server) runOnce(ctx context.Context, first chan<- error) (up bool, err error) {
 	if first != nil {
-		if err := s.pickPorts(); err != nil {
+		if err := s.pickPorts(ctx); err != nil {
 			return false, err
 		}
 		if err := writeServerFiles(s.cfg, s.creds, s.httpPort, s.tcpPort); err != nil {
@@ -116,7 +117,7 @@ func (s *Server) runOnce(first chan<- error) (up bool, err error) {
 		}
 	}
 	output := &head{limit: 16 << 10}
-	cmd, err := s.command(output)
+	cmd, err := s.command(ctx, output)
 	if err != nil {
 		return false, err
 	}
@@ -136,7 +137,7 @@ func (s *Server) runOnce(first chan<- error) (up bool, err error) {
 
 	dead := make(chan struct{})
 	watched := make(chan bool)
-	go func() { watched <- s.watch(cmd.Process, dead, first) }()
+	go func() { watched <- s.watch(ctx, cmd.Process, dead, first) }()
 	waitErr := cmd.Wait()
 	s.pid.Store(0)
 	s.ready.Store(false)
@@ -146,7 +147,7 @@ func (s *Server) runOnce(first chan<- error) (up bool, err error) {
 }
 
 // command builds the command line of the child: this program again, with other orders.
-func (s *Server) command(output *head) (*exec.Cmd, error) {
+func (s *Server) command(ctx context.Context, output *head) (*exec.Cmd, error) {
 	orders, err := json.Marshal(childOrders{
 		Library: s.cfg.Library,
 		Dir:     filepath.Join(s.cfg.Dir, serverDir),
@@ -162,7 +163,7 @@ func (s *Server) command(output *head) (*exec.Cmd, error) {
 	if _, err := os.Stat(path); err != nil && ownExecutable != "" {
 		path = ownExecutable
 	}
-	cmd := exec.Command(path)
+	cmd := exec.CommandContext(ctx, path)
 	cmd.Args = []string{"auditmill-clickhouse"}
 	cmd.Env = append(childEnvironment(), childVariable+"="+string(orders))
 	cmd.Stdout, cmd.Stderr = output, output
@@ -221,30 +222,33 @@ func firstLines(text string, count int) string {
 }
 
 // pickPorts settles the ports of this server; a restart keeps them.
-func (s *Server) pickPorts() error {
+func (s *Server) pickPorts(ctx context.Context) error {
 	s.httpPort, s.tcpPort = s.cfg.HTTPPort, s.cfg.TCPPort
 	var err error
 	if s.httpPort == 0 {
-		if s.httpPort, err = freePort(s.tcpPort); err != nil {
+		if s.httpPort, err = freePort(ctx, s.tcpPort); err != nil {
 			return err
 		}
 	}
 	if s.cfg.Native && s.tcpPort == 0 {
-		if s.tcpPort, err = freePort(s.httpPort); err != nil {
+		if s.tcpPort, err = freePort(ctx, s.httpPort); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func freePort(other int) (int, error) {
-	var last error
+func freePort(ctx context.Context, other int) (int, error) {
+	var (
+		last   error
+		config net.ListenConfig
+	)
 	for range portAttempts {
 		port := firstPort + rand.IntN(lastPort-firstPort)
 		if port == other {
 			continue
 		}
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			last = err
 			continue

@@ -23,8 +23,8 @@ const (
 
 // watch follows one child from its start to its death, kills it when it is not up in time,
 // hangs or must go, and reports whether it ever was up.
-func (s *Server) watch(process *os.Process, dead <-chan struct{}, first chan<- error) bool {
-	ctx, cancel := context.WithCancel(context.Background())
+func (s *Server) watch(ctx context.Context, process *os.Process, dead <-chan struct{}, first chan<- error) bool {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		select {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,8 +48,10 @@ func startJanitor(s *Server) (*janitor, error) {
 		return nil, fmt.Errorf("creating the janitor's client: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	j := &janitor{server: s, log: s.log, client: client, admin: kadm.NewClient(client), cancel: cancel,
-		done: make(chan struct{})}
+	j := &janitor{
+		server: s, log: s.log, client: client, admin: kadm.NewClient(client), cancel: cancel,
+		done: make(chan struct{}),
+	}
 	go j.run(ctx, s.cfg.JanitorPeriod)
 	return j, nil
 }
@@ -213,8 +216,8 @@ func cutBySize(dir string, limit int64) (int64, error) {
 		return 0, err
 	}
 	var total int64
-	for i := len(bases) - 1; i >= 0; i-- {
-		info, err := os.Stat(segmentPath(dir, bases[i], segmentSuffix))
+	for i, base := range slices.Backward(bases) {
+		info, err := os.Stat(segmentPath(dir, base, segmentSuffix))
 		if err != nil {
 			return 0, err
 		}

@@ -170,8 +170,10 @@ func stagedEntry(request kmsg.Request) journalEntry {
 	entry := journalEntry{Type: journalOffsets, PID: req.ProducerID, Epoch: req.ProducerEpoch, Group: req.Group}
 	for _, topic := range req.Topics {
 		for _, part := range topic.Partitions {
-			offset := stagedOffset{Topic: topic.Topic, Partition: part.Partition, Offset: part.Offset,
-				Epoch: part.LeaderEpoch, Metadata: part.Metadata}
+			offset := stagedOffset{
+				Topic: topic.Topic, Partition: part.Partition, Offset: part.Offset,
+				Epoch: part.LeaderEpoch, Metadata: part.Metadata,
+			}
 			if topic.Topic == "" {
 				offset.TopicID = topic.TopicID[:]
 			}
@@ -186,8 +188,10 @@ func endEntry(request kmsg.Request) journalEntry {
 	if !ok {
 		return journalEntry{}
 	}
-	return journalEntry{Type: journalEnd, PID: req.ProducerID, Epoch: req.ProducerEpoch,
-		Commit: req.Commit, Version: req.Version}
+	return journalEntry{
+		Type: journalEnd, PID: req.ProducerID, Epoch: req.ProducerEpoch,
+		Commit: req.Commit, Version: req.Version,
+	}
 }
 
 // readJournal returns the entries of the last run.

@@ -298,7 +298,7 @@ func (p *partition) endTxn(pid int64, epoch int16, commit bool) error {
 // append adds a batch to the last segment, or starts the first one.
 func (p *partition) append(batch kmsg.RecordBatch) error {
 	if len(p.segments) == 0 {
-		if err := os.MkdirAll(p.dir, 0o755); err != nil {
+		if err := os.MkdirAll(p.dir, 0o750); err != nil {
 			return err
 		}
 		p.segments = append(p.segments, segmentInfo{BaseOffset: batch.FirstOffset})

@@ -291,36 +291,16 @@ func (r *recovery) finishDecided() error {
 	if end.Type != journalEnd || !r.current(end) {
 		return nil
 	}
-	var found bool
-	for _, part := range r.parts {
-		if epoch, ok := part.ended[end.PID]; ok && epoch == end.Epoch {
-			found = true
-		}
-		if txn, ok := part.open[end.PID]; ok && txn.epoch == end.Epoch {
-			found = true
-			if err := part.endTxn(end.PID, end.Epoch, end.Commit); err != nil {
-				return err
-			}
-		}
+	found, err := r.mark(end)
+	if err != nil {
+		return err
 	}
-	var commits []byte
-	now := time.Now().UnixMilli()
-	for _, staged := range r.stagedBy(end.PID) {
-		found = true
-		for _, o := range staged.Offsets {
-			var err error
-			commits, err = appendFrame(commits, groupEntry{Type: "commit", Group: staged.Group, Topic: o.Topic,
-				Part: o.Partition, Offset: o.Offset, Epoch: o.Epoch, Metadata: o.Metadata, LastCommit: &now})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	if !found {
+	staged := r.stagedBy(end.PID)
+	if !found && len(staged) == 0 {
 		return nil
 	}
 	if end.Commit {
-		if err := appendToFile(r.groupsLog(), commits); err != nil {
+		if err := r.commitOffsets(staged); err != nil {
 			return err
 		}
 	}
@@ -332,6 +312,41 @@ func (r *recovery) finishDecided() error {
 		known.Epoch++
 	}
 	return nil
+}
+
+// mark ends a transaction in every partition and reports whether it has ended in any.
+func (r *recovery) mark(end journalEntry) (bool, error) {
+	var found bool
+	for _, part := range r.parts {
+		if epoch, ok := part.ended[end.PID]; ok && epoch == end.Epoch {
+			found = true
+		}
+		if txn, ok := part.open[end.PID]; ok && txn.epoch == end.Epoch {
+			found = true
+			if err := part.endTxn(end.PID, end.Epoch, end.Commit); err != nil {
+				return false, err
+			}
+		}
+	}
+	return found, nil
+}
+
+func (r *recovery) commitOffsets(staged []journalEntry) error {
+	var commits []byte
+	now := time.Now().UnixMilli()
+	for _, entry := range staged {
+		for _, o := range entry.Offsets {
+			var err error
+			commits, err = appendFrame(commits, groupEntry{
+				Type: "commit", Group: entry.Group, Topic: o.Topic, Part: o.Partition,
+				Offset: o.Offset, Epoch: o.Epoch, Metadata: o.Metadata, LastCommit: &now,
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return appendToFile(r.groupsLog(), commits)
 }
 
 // stagedBy returns the offsets that the open transaction of a producer will commit.
@@ -449,8 +464,10 @@ func (r *recovery) writeWindows() error {
 			if r.pids[pid] == nil {
 				continue
 			}
-			window := sequenceWindow{PID: pid, Topic: part.topic, Part: part.id, Count: len(seen.entries),
-				At: len(seen.entries) % windowSize, Epoch: seen.epoch, Seen: true, NextSeq: seen.next}
+			window := sequenceWindow{
+				PID: pid, Topic: part.topic, Part: part.id, Count: len(seen.entries),
+				At: len(seen.entries) % windowSize, Epoch: seen.epoch, Seen: true, NextSeq: seen.next,
+			}
 			copy(window.Entries[:], seen.entries)
 			file.Windows = append(file.Windows, window)
 		}

@@ -79,7 +79,7 @@ func stageTxn(t *testing.T, addr, txid, value string, offset int64) *kgo.Client 
 	topic := kmsg.NewTxnOffsetCommitRequestTopic()
 	topic.Topic = "in"
 	part := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-	part.Offset, part.Metadata = offset, kadm.StringPtr("pending "+value)
+	part.Offset, part.Metadata = offset, new("pending "+value)
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
 	admin := kadm.NewClient(client)
@@ -141,6 +141,7 @@ func TestEndOfTransaction(t *testing.T) {
 	}
 	ended := crash(t, s)
 	marked := func(t *testing.T) string {
+		t.Helper()
 		// The broker got as far as the end of the first partition.
 		dir := t.TempDir()
 		if err := os.CopyFS(dir, os.DirFS(decided)); err != nil {
@@ -153,6 +154,7 @@ func TestEndOfTransaction(t *testing.T) {
 		return dir
 	}
 	unanswered := func(t *testing.T) string {
+		t.Helper()
 		// The broker got as far as the offsets.
 		dir := marked(t)
 		for _, suffix := range []string{segmentSuffix, indexSuffix} {
@@ -211,12 +213,14 @@ func TestOpenTransaction(t *testing.T) {
 	}{
 		{"crash", crash},
 		{"stop", func(t *testing.T, s *Server) string {
+			t.Helper()
 			if err := s.Stop(); err != nil {
 				t.Fatal(err)
 			}
 			return s.cfg.Dir
 		}},
 		{"stop and crash", func(t *testing.T, s *Server) string {
+			t.Helper()
 			if err := s.Stop(); err != nil {
 				t.Fatal(err)
 			}

@@ -32,9 +32,9 @@ const (
 	journalFile   = "transactions.log"
 	offsetsFile   = "offsets.json"
 	compactingDir = "compacting"
-	// groupTimeoutMin lets a client that died without a word be noticed soon.
-	groupTimeoutMin = time.Second
-	groupTimeoutMax = 30 * time.Minute
+	// shortestSession lets a client that died without a word be noticed soon.
+	shortestSession = time.Second
+	longestSession  = 30 * time.Minute
 	// segmentBytes is small because the broker reads a segment of every partition at once when
 	// it starts.
 	segmentBytes = 16 << 20
@@ -127,8 +127,8 @@ func (s *Server) options(dir string) []kfake.Opt {
 		kfake.DataDir(dir),
 		kfake.ListenFn(guardedListen(int64(s.cfg.MaxMessageBytes) + requestOverhead)),
 		kfake.WithLogger(logger{s.log, &s.errors}),
-		kfake.GroupMinSessionTimeout(groupTimeoutMin),
-		kfake.GroupMaxSessionTimeout(groupTimeoutMax),
+		kfake.GroupMinSessionTimeout(shortestSession),
+		kfake.GroupMaxSessionTimeout(longestSession),
 		kfake.BrokerConfigs(map[string]string{
 			"message.max.bytes": strconv.Itoa(s.cfg.MaxMessageBytes),
 			"log.segment.bytes": strconv.Itoa(segmentBytes),

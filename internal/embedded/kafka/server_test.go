@@ -68,7 +68,7 @@ func createTopic(t testing.TB, addr, topic string, partitions int32, configs map
 	t.Helper()
 	values := make(map[string]*string, len(configs))
 	for key, value := range configs {
-		values[key] = kadm.StringPtr(value)
+		values[key] = new(value)
 	}
 	admin := kadm.NewClient(newClient(t, addr))
 	if _, err := admin.CreateTopic(testContext(t), partitions, 1, values, topic); err != nil {
