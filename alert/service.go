@@ -55,6 +55,7 @@ type Service struct {
 	notifier *notify.Notifier // nil if nothing is to be posted
 
 	client *kgo.Client // set by Run
+	more   []kgo.Opt   // of tests, for the consumer
 }
 
 // New checks the configuration and compiles the rules; it starts nothing.
@@ -130,14 +131,15 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) evaluate(ctx context.Context) error {
-	client, err := kafka.NewClient(s.deps.Kafka,
+	client, err := kafka.NewClient(s.deps.Kafka, append([]kgo.Opt{
 		kgo.ConsumerGroup(s.cfg.Group), kgo.ConsumeTopics(schemas.TopicEnriched),
 		kgo.BlockRebalanceOnPoll(), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
 			s.metrics.forget(m[schemas.TopicEnriched])
 		}),
-		kgo.ProducerLinger(0), kgo.WithHooks(s.kafka))
+		kgo.ProducerLinger(0), kgo.WithHooks(s.kafka),
+	}, s.more...)...)
 	if err != nil {
 		return fmt.Errorf("alert: %w", err)
 	}

@@ -3,7 +3,6 @@ package notify
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -184,16 +184,17 @@ func (w *world) read(topic string) []*kgo.Record {
 		w.t.Fatal(err)
 	}
 	defer client.Close()
-	var records []*kgo.Record
-	for {
-		ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
-		fetches := client.PollFetches(ctx)
-		cancel()
-		if errors.Is(fetches.Err0(), context.DeadlineExceeded) {
-			return records
-		}
-		records = append(records, fetches.Records()...)
+	ends, err := kadm.NewClient(client).ListEndOffsets(w.t.Context(), topic)
+	if err != nil {
+		w.t.Fatal(err)
 	}
+	left := int64(0) // nothing is compacted or transactional in these tests
+	ends.Each(func(end kadm.ListedOffset) { left += end.Offset })
+	var records []*kgo.Record
+	for int64(len(records)) < left {
+		records = append(records, client.PollFetches(w.t.Context()).Records()...)
+	}
+	return records
 }
 
 // until waits for a condition, in virtual time or in real time.
