@@ -28,11 +28,10 @@ const (
 
 	// A record batch: first offset and length, then a header that the checksum does not cover
 	// up to its attributes.
-	batchPrefix  = 12
-	batchCRC     = 17
-	batchSummed  = 21
-	batchHeader  = 61
-	maxBatchSize = 1 << 30
+	batchPrefix = 12
+	batchCRC    = 17
+	batchSummed = 21
+	batchHeader = 61
 
 	attrTransactional = 0x10
 	attrControl       = 0x20
@@ -164,11 +163,15 @@ func (p *partition) scanSegment(base int64) error {
 		return err
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
 	seg := segmentInfo{BaseOffset: base}
 	in := bufio.NewReaderSize(file, 1<<20)
 	var buf []byte
 	for {
-		buf, err = readBatch(in, buf)
+		buf, err = readBatch(in, buf, info.Size()-seg.Size)
 		if err != nil {
 			break
 		}
@@ -181,10 +184,6 @@ func (p *partition) scanSegment(base int64) error {
 		seg.batches++
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, errDamaged) {
-		return err
-	}
-	info, err := file.Stat()
-	if err != nil {
 		return err
 	}
 	if info.Size() > seg.Size {
@@ -211,8 +210,9 @@ func removeIfThere(path string) error {
 
 var errDamaged = errors.New("damaged batch")
 
-// readBatch returns the next batch, in buf when it is large enough.
-func readBatch(in *bufio.Reader, buf []byte) ([]byte, error) {
+// readBatch returns the next batch, in buf when it is large enough. No more than rest bytes are
+// left, whatever a damaged length says.
+func readBatch(in *bufio.Reader, buf []byte, rest int64) ([]byte, error) {
 	prefix, err := in.Peek(batchPrefix)
 	if len(prefix) == 0 {
 		return buf, err
@@ -221,7 +221,7 @@ func readBatch(in *bufio.Reader, buf []byte) ([]byte, error) {
 		return buf, errDamaged
 	}
 	length := int(binary.BigEndian.Uint32(prefix[8:]))
-	if length < batchHeader-batchPrefix || length > maxBatchSize {
+	if length < batchHeader-batchPrefix || int64(length) > rest-batchPrefix {
 		return buf, errDamaged
 	}
 	size := batchPrefix + length
