@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/auditmill/auditmill/alert/notify"
 	"github.com/auditmill/auditmill/internal/conf"
@@ -12,6 +13,7 @@ import (
 // Config is the section alert of the configuration.
 type Config struct {
 	Group          string             `mapstructure:"group" doc:"consumer group of audit.enriched.v1; instances with the same group share the work"`
+	SessionTimeout time.Duration      `mapstructure:"session_timeout" doc:"after this time without a heartbeat Kafka gives the partitions of an instance to the others"`
 	MaxPollRecords int                `mapstructure:"max_poll_records" doc:"most records (batches of events) evaluated before their offsets are committed"`
 	Rules          RulesConfig        `mapstructure:"rules" doc:"which rules are evaluated"`
 	Slack          notify.SlackConfig `mapstructure:"slack" doc:"where alerts are posted; without webhook_url and bot_token nowhere"`
@@ -28,7 +30,7 @@ type RulesConfig struct {
 // DefaultConfig evaluates the rules that come with auditmill and posts nowhere.
 func DefaultConfig() Config {
 	return Config{
-		Group: "auditmill-alert", MaxPollRecords: 64, Rules: RulesConfig{Embedded: true},
+		Group: "auditmill-alert", SessionTimeout: 10 * time.Second, MaxPollRecords: 64, Rules: RulesConfig{Embedded: true},
 		Slack: notify.DefaultSlackConfig(), Notify: notify.DefaultConfig(),
 	}
 }
@@ -41,6 +43,9 @@ func (c Config) Validate() error {
 	}
 	if c.Group != "" && c.Group == c.Notify.Group {
 		errs = append(errs, fmt.Errorf("notify.group: must differ from group, both are %q", c.Group))
+	}
+	if c.SessionTimeout < 6*time.Second || c.SessionTimeout > 5*time.Minute {
+		errs = append(errs, fmt.Errorf("session_timeout: must be from 6s to 5m, the limits of Kafka, is %s", c.SessionTimeout))
 	}
 	if c.MaxPollRecords < 1 || c.MaxPollRecords > 10_000 {
 		errs = append(errs, fmt.Errorf("max_poll_records: must be from 1 to 10000, is %d", c.MaxPollRecords))

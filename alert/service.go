@@ -132,7 +132,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 func (s *Service) evaluate(ctx context.Context) error {
 	client, err := kafka.NewClient(s.deps.Kafka, append([]kgo.Opt{
-		kgo.ConsumerGroup(s.cfg.Group), kgo.ConsumeTopics(schemas.TopicEnriched),
+		kgo.ConsumerGroup(s.cfg.Group), kgo.SessionTimeout(s.cfg.SessionTimeout), kgo.ConsumeTopics(schemas.TopicEnriched),
 		kgo.BlockRebalanceOnPoll(), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {

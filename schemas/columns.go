@@ -218,7 +218,7 @@ func whoColumns() []Column {
 func whyColumns() []Column {
 	return in(GroupWhy, []Column{
 		{Name: "authorizer", Type: TypeDict, str: func(e *Event) string { return e.Authorizer },
-			Doc: "Who decided, as far as the reason tells: rbac, eks, gke, azure, node, privileged_group_or_node, other."},
+			Doc: "Who decided, as far as the reason tells: rbac, eks, gke, azure, node, masters (group system:masters), none (nobody allowed it), other."},
 		{Name: "grant_binding_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantBindingKind },
 			Doc: "ClusterRoleBinding or RoleBinding that the API server named."},
 		{Name: "grant_binding", Type: TypeDict, str: func(e *Event) string { return e.GrantBinding },

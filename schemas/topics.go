@@ -70,7 +70,7 @@ func Topics(partitions int32) []Topic {
 			"one match of a base rule of a correlation, JSON"},
 		{TopicAlerts, 6, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(30 * day)},
 			"one alert, JSON"},
-		{TopicNotifications, 6, map[string]string{"cleanup.policy": "compact"},
+		{TopicNotifications, 6, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(35 * day)},
 			"what was posted where for one alert, JSON"},
 		{TopicDead, 3, map[string]string{"cleanup.policy": "delete", "retention.ms": retention(14 * day)},
 			"what could not be processed: original bytes, reason in the headers"},

@@ -64,19 +64,20 @@ func isHTTP(s string) bool {
 
 // Config says how alerts are taken from Kafka and how long is remembered what was posted.
 type Config struct {
-	Group       string        `mapstructure:"group" doc:"Kafka consumer group of the notifier"`
-	Backlog     int           `mapstructure:"backlog" doc:"alerts held in memory in order of severity; the rest wait in Kafka"`
-	RetryMin    time.Duration `mapstructure:"retry_min" doc:"pause after the first failed attempt; it doubles with each"`
-	RetryMax    time.Duration `mapstructure:"retry_max" doc:"longest pause between attempts, also while a person must act (revoked token, deleted channel)"`
-	MaxAge      time.Duration `mapstructure:"max_age" doc:"alerts raised longer ago are recorded as expired and not posted, so that a channel connected late is not flooded; 0 posts all, however long Slack was away"`
-	Remember    time.Duration `mapstructure:"remember" doc:"how long a posted alert is not posted again; at least the retention of the alerts topic"`
-	RememberMax int           `mapstructure:"remember_max" doc:"most posted alerts that are remembered, the latest ones; about 100 bytes each"`
+	Group          string        `mapstructure:"group" doc:"Kafka consumer group of the notifier"`
+	Backlog        int           `mapstructure:"backlog" doc:"alerts held in memory in order of severity; the rest wait in Kafka"`
+	SessionTimeout time.Duration `mapstructure:"session_timeout" doc:"after this time without a heartbeat Kafka gives the partitions of an instance to the others"`
+	RetryMin       time.Duration `mapstructure:"retry_min" doc:"pause after the first failed attempt; it doubles with each"`
+	RetryMax       time.Duration `mapstructure:"retry_max" doc:"longest pause between attempts, also while a person must act (revoked token, deleted channel)"`
+	MaxAge         time.Duration `mapstructure:"max_age" doc:"alerts raised longer ago are recorded as expired and not posted, so that a channel connected late is not flooded; 0 posts all, however long Slack was away"`
+	Remember       time.Duration `mapstructure:"remember" doc:"how long a posted alert is not posted again; at least the retention of the alerts topic"`
+	RememberMax    int           `mapstructure:"remember_max" doc:"most posted alerts that are remembered, the latest ones; about 100 bytes each"`
 }
 
 // DefaultConfig remembers for as long as audit.alerts.v1 keeps alerts.
 func DefaultConfig() Config {
 	return Config{
-		Group: "auditmill-notify", Backlog: 500, RetryMin: time.Second, RetryMax: time.Minute,
+		Group: "auditmill-notify", SessionTimeout: 10 * time.Second, Backlog: 500, RetryMin: time.Second, RetryMax: time.Minute,
 		Remember: 31 * 24 * time.Hour, RememberMax: 500_000,
 	}
 }
@@ -87,6 +88,9 @@ func (c Config) Validate() error {
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.Group == "" {
 		fault("group: must not be empty")
+	}
+	if c.SessionTimeout < 6*time.Second || c.SessionTimeout > 5*time.Minute {
+		fault("session_timeout: must be from 6s to 5m, the limits of Kafka, is %s", c.SessionTimeout)
 	}
 	if c.Backlog < 1 || c.Backlog > 100_000 {
 		fault("backlog: must be from 1 to 100000, is %d", c.Backlog)

@@ -156,7 +156,7 @@ func (n *Notifier) hooks(more ...kgo.Opt) []kgo.Opt {
 
 func (n *Notifier) consumerOpts() []kgo.Opt {
 	return n.hooks(append([]kgo.Opt{
-		kgo.ConsumerGroup(n.cfg.Group), kgo.ConsumeTopics(schemas.TopicAlerts),
+		kgo.ConsumerGroup(n.cfg.Group), kgo.SessionTimeout(n.cfg.SessionTimeout), kgo.ConsumeTopics(schemas.TopicAlerts),
 		kgo.BlockRebalanceOnPoll(), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
 			n.queue.assign(schemas.TopicAlerts, m[schemas.TopicAlerts])

@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS auditmill.events_local ON CLUSTER '{cluster}'
     `pod` LowCardinality(String) COMMENT 'namespace/name of the pod that the caller\'s token is bound to.' CODEC(ZSTD(1)),
     `node` LowCardinality(String) COMMENT 'Node that the caller is, or that its token is bound to.' CODEC(ZSTD(1)),
     `issued_credential_id` String COMMENT 'The credential that this request minted; equal to credential_id of every later use.' CODEC(ZSTD(1)),
-    `authorizer` LowCardinality(String) COMMENT 'Who decided, as far as the reason tells: rbac, eks, gke, azure, node, privileged_group_or_node, other.' CODEC(ZSTD(1)),
+    `authorizer` LowCardinality(String) COMMENT 'Who decided, as far as the reason tells: rbac, eks, gke, azure, node, masters (group system:masters), none (nobody allowed it), other.' CODEC(ZSTD(1)),
     `grant_binding_kind` LowCardinality(String) COMMENT 'ClusterRoleBinding or RoleBinding that the API server named.' CODEC(ZSTD(1)),
     `grant_binding` LowCardinality(String) COMMENT 'Its name; namespace/name for a RoleBinding.' CODEC(ZSTD(1)),
     `grant_role_kind` LowCardinality(String) COMMENT 'ClusterRole or Role that it refers to.' CODEC(ZSTD(1)),
