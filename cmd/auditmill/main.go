@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,9 @@ func execute(ctx context.Context, args []string) int {
 	fmt.Fprintln(root.ErrOrStderr(), "auditmill:", err)
 	var usage *usageError
 	var config *conf.Error
-	if errors.As(err, &usage) || errors.As(err, &config) {
+	// cobra gives no type to the mistake of an unknown command.
+	unknown := strings.HasPrefix(err.Error(), "unknown command ")
+	if unknown || errors.As(err, &usage) || errors.As(err, &config) {
 		return exitUsage
 	}
 	return exitFailed

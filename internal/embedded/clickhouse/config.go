@@ -45,37 +45,37 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("clickhouse.embedded.dir: must be set"))
+		errs = append(errs, errors.New("embedded.clickhouse.dir: must be set"))
 	}
 	if c.Library == "" {
-		errs = append(errs, errors.New("clickhouse.embedded.library: must be set"))
+		errs = append(errs, errors.New("embedded.clickhouse.library: must be set"))
 	}
 	for _, port := range []struct {
 		key   string
 		value int
 	}{
-		{"clickhouse.embedded.http_port", c.HTTPPort},
-		{"clickhouse.embedded.tcp_port", c.TCPPort},
+		{"embedded.clickhouse.http_port", c.HTTPPort},
+		{"embedded.clickhouse.tcp_port", c.TCPPort},
 	} {
 		if port.value < 0 || port.value > 65535 {
 			errs = append(errs, fmt.Errorf("%s: %d is not a port", port.key, port.value))
 		}
 	}
 	if c.Native && c.HTTPPort != 0 && c.HTTPPort == c.TCPPort {
-		errs = append(errs, errors.New("clickhouse.embedded.tcp_port: must differ from http_port"))
+		errs = append(errs, errors.New("embedded.clickhouse.tcp_port: must differ from http_port"))
 	}
 	if c.MaxMemory != 0 && c.MaxMemory < minMemory {
-		errs = append(errs, fmt.Errorf("clickhouse.embedded.max_memory: %d is below %d",
+		errs = append(errs, fmt.Errorf("embedded.clickhouse.max_memory: %d is below %d",
 			c.MaxMemory, int64(minMemory)))
 	}
 	if c.MarkCache <= 0 {
-		errs = append(errs, errors.New("clickhouse.embedded.mark_cache: must be positive"))
+		errs = append(errs, errors.New("embedded.clickhouse.mark_cache: must be positive"))
 	}
 	if c.StartTimeout <= 0 {
-		errs = append(errs, errors.New("clickhouse.embedded.start_timeout: must be positive"))
+		errs = append(errs, errors.New("embedded.clickhouse.start_timeout: must be positive"))
 	}
 	if c.StopTimeout <= 0 {
-		errs = append(errs, errors.New("clickhouse.embedded.stop_timeout: must be positive"))
+		errs = append(errs, errors.New("embedded.clickhouse.stop_timeout: must be positive"))
 	}
 	return errors.Join(errs...)
 }

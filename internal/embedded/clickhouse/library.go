@@ -97,14 +97,14 @@ func Library(ctx context.Context, cfg LibraryConfig) (string, error) {
 func given(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return "", fmt.Errorf("resolving clickhouse.embedded.library: %w", err)
+		return "", fmt.Errorf("resolving embedded.clickhouse.library: %w", err)
 	}
 	info, err := os.Stat(abs)
 	if err != nil {
-		return "", fmt.Errorf("opening clickhouse.embedded.library: %w", err)
+		return "", fmt.Errorf("opening embedded.clickhouse.library: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("clickhouse.embedded.library: %s is not a file; name libchdb.so itself", abs)
+		return "", fmt.Errorf("embedded.clickhouse.library: %s is not a file; name libchdb.so itself", abs)
 	}
 	return abs, nil
 }
@@ -114,7 +114,7 @@ func cacheDir(dir string) (string, error) {
 		user, err := os.UserCacheDir()
 		if err != nil {
 			return "", fmt.Errorf("finding the user's cache directory: %w; "+
-				"set HOME, or point clickhouse.embedded.library at a libchdb.so", err)
+				"set HOME, or point embedded.clickhouse.library at a libchdb.so", err)
 		}
 		dir = filepath.Join(user, "auditmill")
 	}
@@ -134,7 +134,7 @@ func present(path string, size int64) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == size
 }
 
-const alternativesWithoutRelease = "point clickhouse.embedded.library at a libchdb.so of that " +
+const alternativesWithoutRelease = "point embedded.clickhouse.library at a libchdb.so of that " +
 	"version, or use a ClickHouse server of your own"
 
 // unavailable adds to the cause what the user can do instead.
@@ -148,7 +148,7 @@ do one of these:
   * install npm, or give it access to its registry, and start again
   * download %s version %s by hand (npm pack %s@%s) and put it at
     %s
-  * point the setting clickhouse.embedded.library at a libchdb.so
+  * point the setting embedded.clickhouse.library at a libchdb.so
   * use a ClickHouse server of your own instead of the embedded one`,
 		hint, cause, rel.pkg, Version, rel.pkg, Version, filepath.Join(dir, rel.file()))
 }

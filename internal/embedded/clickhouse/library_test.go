@@ -82,7 +82,7 @@ cp ` + source + ` "$dir/` + rel.file() + `"`
 		{name: "by hand", rel: rel, npm: "exit 1", byHand: tarball},
 		{
 			name: "npm fails", rel: rel, npm: "echo npm error 404 not found >&2; exit 1",
-			want: []string{"npm error 404 not found", "clickhouse.embedded.library", rel.file(), "server of your own"},
+			want: []string{"npm error 404 not found", "embedded.clickhouse.library", rel.file(), "server of your own"},
 		},
 		{
 			name: "npm is missing", rel: rel, want: []string{"npm, which comes with Node.js, is not installed", "install npm"},
@@ -155,7 +155,7 @@ func TestLibraryPath(t *testing.T) {
 	}
 	for _, wrong := range []string{dir, path + ".missing"} {
 		_, err := Library(testContext(t), LibraryConfig{Path: wrong})
-		if err == nil || !strings.Contains(err.Error(), "clickhouse.embedded.library") {
+		if err == nil || !strings.Contains(err.Error(), "embedded.clickhouse.library") {
 			t.Errorf("%s: got %v", wrong, err)
 		}
 	}
@@ -216,7 +216,7 @@ func TestValidate(t *testing.T) {
 	cfg := Config{HTTPPort: 70000, TCPPort: -1, MaxMemory: 1}
 	err := cfg.Validate()
 	for _, key := range []string{"dir", "library", "http_port", "tcp_port", "max_memory", "mark_cache", "start_timeout"} {
-		if err == nil || !strings.Contains(err.Error(), "clickhouse.embedded."+key) {
+		if err == nil || !strings.Contains(err.Error(), "embedded.clickhouse."+key) {
 			t.Errorf("error lacks %s: %v", key, err)
 		}
 	}

@@ -44,10 +44,10 @@ func DefaultProxyConfig() ProxyConfig {
 func (c ProxyConfig) Validate() error {
 	var errs []error
 	if c.MaxBody <= 0 {
-		errs = append(errs, errors.New("clickhouse.embedded.proxy.max_body: must be positive"))
+		errs = append(errs, errors.New("embedded.clickhouse.proxy.max_body: must be positive"))
 	}
 	if c.MaxRequests <= 0 {
-		errs = append(errs, errors.New("clickhouse.embedded.proxy.max_requests: must be positive"))
+		errs = append(errs, errors.New("embedded.clickhouse.proxy.max_requests: must be positive"))
 	}
 	return errors.Join(errs...)
 }

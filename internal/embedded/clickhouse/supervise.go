@@ -193,7 +193,7 @@ func classify(waitErr error, output string) error {
 	case strings.Contains(output, "Code: 76."):
 		return fmt.Errorf("%w by another ClickHouse: %s", ErrInUse, output)
 	case strings.Contains(output, "Address already in use"):
-		return fmt.Errorf("%w: choose another clickhouse.embedded.http_port or tcp_port: %s",
+		return fmt.Errorf("%w: choose another embedded.clickhouse.http_port or tcp_port: %s",
 			errPortTaken, output)
 	case waitErr == nil && output == "":
 		return errors.New("the ClickHouse process ended by itself")

@@ -44,23 +44,23 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("kafka.embedded.dir: must be set"))
+		errs = append(errs, errors.New("embedded.kafka.dir: must be set"))
 	}
 	if c.Port < 0 || c.Port > 65535 {
-		errs = append(errs, fmt.Errorf("kafka.embedded.port: %d is not a port", c.Port))
+		errs = append(errs, fmt.Errorf("embedded.kafka.port: %d is not a port", c.Port))
 	}
 	if (c.Username == "") != (c.Password == "") {
-		errs = append(errs, errors.New("kafka.embedded.username, password: set both or none"))
+		errs = append(errs, errors.New("embedded.kafka.username, password: set both or none"))
 	}
 	if c.MaxMessageBytes < 1<<20 || c.MaxMessageBytes > 512<<20 {
-		errs = append(errs, fmt.Errorf("kafka.embedded.max_message_bytes: %d is not between 1 MiB and 512 MiB",
+		errs = append(errs, fmt.Errorf("embedded.kafka.max_message_bytes: %d is not between 1 MiB and 512 MiB",
 			c.MaxMessageBytes))
 	}
 	if c.RetentionBytes < -1 || c.RetentionBytes == 0 {
-		errs = append(errs, errors.New("kafka.embedded.retention_bytes: must be positive, or -1 for no bound"))
+		errs = append(errs, errors.New("embedded.kafka.retention_bytes: must be positive, or -1 for no bound"))
 	}
 	if c.JanitorPeriod <= 0 {
-		errs = append(errs, errors.New("kafka.embedded.janitor_period: must be positive"))
+		errs = append(errs, errors.New("embedded.kafka.janitor_period: must be positive"))
 	}
 	return errors.Join(errs...)
 }
