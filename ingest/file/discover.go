@@ -28,7 +28,7 @@ func (s *Source) discover() (found []candidate, complete bool) {
 		var own []candidate
 		names, err := s.expand(in.Path)
 		if err != nil {
-			complete = false
+			complete = complete && errors.Is(err, errNoMatch)
 			s.problem(inputKey+in.Path, err)
 		} else {
 			s.solved(inputKey + in.Path)

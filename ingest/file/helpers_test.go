@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,4 +276,9 @@ func brief(s string) string {
 		return fmt.Sprintf("%s…%s (%d bytes)", s[:1000], s[len(s)-1000:], len(s))
 	}
 	return s
+}
+
+func sortStrings(all []string) []string {
+	slices.Sort(all)
+	return all
 }

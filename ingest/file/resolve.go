@@ -203,12 +203,6 @@ func (s *Source) adopt(st *stream, e *entry, w window) {
 
 // begin reads a new content.
 func (s *Source) begin(st *stream) {
-	for _, e := range s.checkpoint.entries {
-		if e.fileKey == st.key {
-			e.fileKey = fileKey{} // the file is another one now
-			s.checkpoint.dirty = true
-		}
-	}
 	e := &entry{Path: st.path, Cluster: s.inputs[st.input].Cluster, fileKey: st.key, owner: st}
 	st.entry, st.window, st.seen, st.last = e, window{}, -1, false
 	delete(s.asides, st.key)
