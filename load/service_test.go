@@ -1,8 +1,11 @@
 package load
 
 import (
+	"fmt"
 	"net"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -12,6 +15,9 @@ func TestEventsArriveOnce(t *testing.T) {
 	k := testKafka(t, 3)
 	client := testClient(t, k)
 	events := recorded(t, 3000)
+	if err := conn.Exec(t.Context(), "SYSTEM STOP MERGES "+c.Database+".events"); err != nil {
+		t.Fatal(err)
+	}
 	s := start(t, testConfig(), k, c)
 	for i := range int32(3) {
 		part := events[int(i)*1000 : int(i+1)*1000]
@@ -20,6 +26,12 @@ func TestEventsArriveOnce(t *testing.T) {
 	awaitEvents(t, conn, c, 3000)
 	s.stop(t)
 	checkCounts(t, conn, c, 3000)
+	// A token stands for one block: an insert that became two would not be recognised when repeated.
+	inserts := testutil.ToFloat64(s.metrics.inserts.WithLabelValues(c.Database + ".events"))
+	if parts := ask(t, conn, c, "SELECT count() FROM system.parts WHERE active AND database = '%s' AND table = 'events'",
+		c.Database); parts != fmt.Sprint(inserts) {
+		t.Errorf("%v inserts gave %s parts", inserts, parts)
+	}
 
 	// What many records joined into one stream gave must be what each of them gives alone.
 	alone := c

@@ -154,3 +154,24 @@ func TestAlertColumnsAreTheFieldsOfAlert(t *testing.T) {
 		}
 	}
 }
+
+// TestNoBloomOnLowCardinality keeps a kind of index away that makes inserts ten times slower there.
+func TestNoBloomOnLowCardinality(t *testing.T) {
+	migrations, err := Migrations(SQLOptions{Database: "d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := map[string]Type{}
+	for _, c := range Columns() {
+		types[c.Name] = c.Type
+	}
+	for line := range strings.SplitSeq(migrations[0].Statements[0], "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 5 || fields[0] != "INDEX" || !strings.Contains(fields[4], "bloom") && !strings.Contains(fields[4], "text") {
+			continue
+		}
+		if typ, ok := types[fields[2]]; !ok || typ != TypeString && typ != TypeStrings {
+			t.Errorf("index %s is on %s, a %s", fields[1], fields[2], typ.ClickHouse())
+		}
+	}
+}

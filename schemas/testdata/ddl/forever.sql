@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS auditmill.schema_migrations
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY version;
 
--- 0001_events 3e6db75d5b986e9a93ada200c37199d4
+-- 0001_events 248c03b755e794c205f6a98af911b861
 
 CREATE TABLE IF NOT EXISTS auditmill.events
 (
@@ -79,7 +79,10 @@ CREATE TABLE IF NOT EXISTS auditmill.events
     `raw` String COMMENT 'The event\'s original bytes; request and response objects are read from here.' CODEC(ZSTD(3)),
     `id` String ALIAS lower(hex(event_id)),
     `request_object` String ALIAS JSONExtractRaw(raw, 'requestObject'),
-    `response_object` String ALIAS JSONExtractRaw(raw, 'responseObject')
+    `response_object` String ALIAS JSONExtractRaw(raw, 'responseObject'),
+    INDEX audit_id_bloom audit_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX event_time_minmax event_time TYPE minmax GRANULARITY 1,
+    INDEX actor_set actor TYPE set(256) GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY toDate(received_at)
