@@ -18,7 +18,7 @@ import (
 // fleet is a set of auditmill processes on this machine, each of which can be killed and
 // started again.
 type fleet struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	bin    string
 	config string
@@ -52,7 +52,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t testing.TB) *fleet {
 	t.Helper()
 	bin, err := buildBinary()
 	if err != nil {
@@ -65,7 +65,7 @@ func newFleet(t *testing.T) *fleet {
 }
 
 // freePort returns a port that nothing listens on now.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
