@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/auditmill/auditmill/ingest/file"
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/internal/run"
 	"github.com/auditmill/auditmill/schemas"
@@ -176,3 +177,14 @@ func TestWebhookToKafka(t *testing.T) {
 		t.Errorf("dead letter %+v", dead)
 	}
 }
+
+func TestNothingConfigured(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	if _, err := New(DefaultConfig(), Deps{Kafka: kafka.DefaultConfig()}); err == nil || !strings.Contains(err.Error(), "ingest.file.inputs") {
+		t.Errorf("no source configured: %v", err)
+	}
+}
+
+func fileInput(path, cluster string) file.Input { return file.Input{Path: path, Cluster: cluster} }
