@@ -74,6 +74,44 @@ func TestSecondCopy(t *testing.T) {
 	b.wantText(lines(0, 165))
 }
 
+// TestLongerCopy has copies of a content that is read from a file which has less of it.
+func TestLongerCopy(t *testing.T) {
+	for name, have := range map[string]func(b *bench){
+		"plain":         func(b *bench) { b.write("short", lines(0, 50)) },
+		"compressed":    func(b *bench) { b.write("short", pack(lines(0, 50))) },
+		"broken":        func(b *bench) { b.write("short", pack(lines(0, 3000))[:10000]) },
+		"not published": func(b *bench) { b.out.fail = func() (error, bool) { return errors.New("no leader"), false } },
+	} {
+		for _, compressed := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, "/", compressed), func(t *testing.T) {
+				b := newBench(t, ".")
+				b.append("live", lines(0, 50))
+				b.scan()
+				have(b)
+				b.time = b.time.Add(settle)
+				b.scan()
+				text := lines(0, 3500)
+				if compressed {
+					text = pack(text)
+				}
+				b.write("long", text)
+				b.remove("live")
+				b.time = b.time.Add(settle)
+				b.scan()
+				b.out.fail = nil
+				b.time = b.time.Add(linger)
+				b.scan()
+				b.scan()
+				b.wantText(lines(0, 3500))
+				b.stop()
+				b.scan()
+				b.scan()
+				b.wantText(lines(0, 3500))
+			})
+		}
+	}
+}
+
 func TestDirectoryMovedToAnotherDisk(t *testing.T) {
 	b := newBench(t, ".")
 	b.append("backup", lines(0, 50))

@@ -272,8 +272,8 @@ func once(text string) string {
 // brief shortens what lines made to their numbers.
 func brief(s string) string {
 	s = regexp.MustCompile(`\{"kind":"Event","auditID":"0*(\d+)","pad":"x*"\}\n`).ReplaceAllString(s, "$1 ")
-	if len(s) > 2000 {
-		return fmt.Sprintf("%s…%s (%d bytes)", s[:1000], s[len(s)-1000:], len(s))
+	if len(s) > 600 {
+		return fmt.Sprintf("%s…%s (%d bytes)", s[:300], s[len(s)-300:], len(s))
 	}
 	return s
 }

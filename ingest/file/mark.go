@@ -119,6 +119,17 @@ func last(c content, size int64) (tail []byte, offset int64, err error) {
 	}
 }
 
+// lengthFrom gives the length of a content that is known to reach to offset. What cannot
+// be read does not count.
+func lengthFrom(c content, offset int64) int64 {
+	for {
+		p, err := readAt(c, 64<<10, offset)
+		if offset += int64(len(p)); err != nil || len(p) == 0 {
+			return offset
+		}
+	}
+}
+
 // readAt reads n bytes, or fewer if the content ends or breaks before; that is no error.
 func readAt(c io.ReaderAt, n, offset int64) ([]byte, error) {
 	p := make([]byte, n)

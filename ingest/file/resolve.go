@@ -12,6 +12,7 @@ import (
 type aside struct {
 	why     asideReason
 	entry   *entry // the content it is a copy of
+	length  int64  // of the copy, decompressed
 	size    int64
 	modTime time.Time
 	since   time.Time
@@ -35,7 +36,7 @@ func (s *Source) keepsAside(a aside, c candidate) bool {
 	switch a.why {
 	case asideCopy:
 		owner := a.entry.owner
-		return owner != nil && !s.continues(c.info.Size(), owner)
+		return owner != nil && !owner.continuedBy(a.length)
 	case asideWait:
 		return !s.settled(a.modTime, a.since)
 	case asideOld, asideBad:
@@ -43,10 +44,18 @@ func (s *Source) keepsAside(a aside, c candidate) bool {
 	return true
 }
 
-// continues reports whether a plain file of this size, which begins like the owner's, has
-// more than the owner, which has nothing more to give.
-func (s *Source) continues(size int64, owner *stream) bool {
-	return owner.atEnd() && (owner.content == nil || !owner.content.compressed()) && size > owner.size
+// end is where the content of a stream ends, as far as it can be read.
+func (st *stream) end() int64 {
+	if st.broken || st.entry.Complete {
+		return st.offset
+	}
+	return st.size
+}
+
+// continuedBy reports whether a copy of this length has more than the stream, which has
+// nothing more to give.
+func (st *stream) continuedBy(length int64) bool {
+	return (st.broken || st.seen == st.size && !st.ready) && length > st.end()
 }
 
 // settled reports whether a file was not changed for a while, by its own time or ours.
@@ -63,10 +72,9 @@ func (s *Source) unchanged(st *stream) time.Time {
 }
 
 // setAside closes a file for now.
-func (s *Source) setAside(st *stream, why asideReason, e *entry) {
-	s.asides[st.key] = aside{
-		why: why, entry: e, size: st.size, modTime: st.modTime, since: s.unchanged(st),
-	}
+func (s *Source) setAside(st *stream, a aside) {
+	a.size, a.modTime, a.since = st.size, st.modTime, s.unchanged(st)
+	s.asides[st.key] = a
 	s.drop(st)
 }
 
@@ -112,13 +120,13 @@ func (s *Source) prepare(st *stream) bool {
 	if err != nil {
 		s.problem(st.path, err)
 		if s.drop(st); errors.Is(err, errUnsupported) {
-			s.setAside(st, asideBad, nil)
+			s.setAside(st, aside{why: asideBad})
 		}
 		return false
 	}
 	if c.compressed() && !s.settled(st.modTime, s.unchanged(st)) {
 		// One that is still being written is cut, and cannot be told from another.
-		s.setAside(st, asideWait, nil)
+		s.setAside(st, aside{why: asideWait})
 		return false
 	}
 	if st.begin, err = readAt(c, sample, 0); err != nil {
@@ -149,26 +157,36 @@ func (s *Source) recognise(st *stream) {
 			if s.settled(st.modTime, s.unchanged(st)) {
 				continue
 			}
-			s.setAside(st, asideWait, nil)
-			return
-		case rel == same && !st.content.compressed() && s.continues(st.size, e.owner):
-			owner := e.owner
-			s.setAside(owner, asideCopy, e)
-			s.adopt(st, e, w)
+			s.setAside(st, aside{why: asideWait})
 			return
 		case rel == same || st.repeats(e.owner):
-			s.setAside(st, asideCopy, e)
+			s.copied(st, e, rel, w)
 			return
 		}
 	}
 	if old := s.cfg.IgnoreOlder; old > 0 && s.now().Sub(st.modTime) > old {
-		s.setAside(st, asideOld, nil)
+		s.setAside(st, aside{why: asideOld})
 		return
 	}
 	if before, ok := s.names[st.path]; ok && before != st.key {
 		s.metrics.rotations.Inc()
 	}
 	s.begin(st)
+}
+
+// copied handles a copy of what another stream reads: it is left alone, unless it has more
+// than the other, which is left alone then.
+func (s *Source) copied(st *stream, e *entry, rel relation, w window) {
+	length := st.size
+	if st.content.compressed() && rel == same {
+		length = lengthFrom(st.content, e.Offset)
+	}
+	if owner := e.owner; rel == same && owner.continuedBy(length) {
+		s.setAside(owner, aside{why: asideCopy, entry: e, length: owner.end()})
+		s.adopt(st, e, w)
+		return
+	}
+	s.setAside(st, aside{why: asideCopy, entry: e, length: length})
 }
 
 // repeats reports whether everything in a shorter file is in the owner's too.

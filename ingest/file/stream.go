@@ -40,8 +40,6 @@ type stream struct {
 	broken bool      // compressed, and faulty from here on
 }
 
-func (st *stream) atEnd() bool { return st.seen == st.size && !st.ready }
-
 // step publishes the next batch. more says that there is more to read at once.
 func (s *Source) step(ctx context.Context, st *stream) (more bool, err error) {
 	if st.entry.Line != nil {
