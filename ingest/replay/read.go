@@ -39,7 +39,11 @@ func readFile(path string, add func([]byte) error, bad func(Bad)) error {
 // plain decompresses what begins like gzip.
 func plain(f io.Reader) (*bufio.Reader, error) {
 	buffered := bufio.NewReaderSize(f, 1<<20)
-	if magic, err := buffered.Peek(2); err != nil || magic[0] != 0x1f || magic[1] != 0x8b {
+	magic, err := buffered.Peek(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if string(magic) != "\x1f\x8b" {
 		return buffered, nil
 	}
 	z, err := gzip.NewReader(buffered)
@@ -60,10 +64,10 @@ type reader struct {
 func (r *reader) read(text *bufio.Reader) error {
 	for line := 1; ; line++ {
 		b, err := text.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
 			return err
 		}
-		end := err != nil
 		if line == 1 && !end && jsonscan.Valid(b) != nil && len(bytes.TrimSpace(b)) > 0 {
 			return r.whole(b, text)
 		}

@@ -72,8 +72,8 @@ type Bad struct {
 	Detail string
 }
 
-// Error writes the place and the reason.
-func (b Bad) Error() string { return fmt.Sprintf("%s:%d: %s: %s", b.File, b.Line, b.Reason, b.Detail) }
+// String writes the place and the reason.
+func (b Bad) String() string { return fmt.Sprintf("%s:%d: %s: %s", b.File, b.Line, b.Reason, b.Detail) }
 
 // Validate returns every fault.
 func (c Config) Validate() error {
