@@ -131,8 +131,13 @@ func (c *checkpoint) own(path string) bool {
 	return path == c.path || path == c.path+".tmp" || path == c.path+".lock"
 }
 
-func (c *checkpoint) byKey(key fileKey) *entry {
-	i := slices.IndexFunc(c.entries, func(e *entry) bool { return e.fileKey == key })
+// completed gives the entry of a compressed file that was read to its end and has not
+// changed since.
+func (c *checkpoint) completed(f candidate) *entry {
+	i := slices.IndexFunc(c.entries, func(e *entry) bool {
+		return e.Complete && e.owner == nil && e.fileKey == f.key &&
+			e.Size == f.info.Size() && e.ModTime.Equal(f.info.ModTime())
+	})
 	if i < 0 {
 		return nil
 	}

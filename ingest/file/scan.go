@@ -36,14 +36,15 @@ func (s *Source) attend(found []candidate) {
 	for _, c := range found {
 		names[c.path], keys[c.key] = c.key, true
 		st := s.streams[c.key]
-		if st != nil && st.changed(c) && (st.file == nil || st.content != nil && st.content.compressed()) {
+		if st != nil && st.outdated(c) {
 			s.drop(st)
 			st = nil
 		}
 		if st == nil {
-			if st = s.admit(c); st == nil {
-				continue
-			}
+			st = s.admit(c)
+		}
+		if st == nil {
+			continue
 		}
 		s.update(st, c)
 		s.order[c.input] = append(s.order[c.input], st)
@@ -60,9 +61,23 @@ func (s *Source) attend(found []candidate) {
 		return !listed && key != s.checkpoint.path && !strings.HasPrefix(key, inputKey)
 	})
 	for _, st := range s.streams {
-		st.ready = st.entry != nil && st.file != nil && !st.broken && (st.seen != st.size ||
-			st.seen > st.offset && !st.content.compressed() && s.now().Sub(st.modTime) >= abandoned)
+		st.ready = st.hasNews(s.now())
 	}
+}
+
+// hasNews reports whether reading may give something: more, or the end of a line that
+// nobody will finish.
+func (st *stream) hasNews(now time.Time) bool {
+	if st.entry == nil || st.file == nil || st.broken {
+		return false
+	}
+	given := !st.content.compressed() && now.Sub(st.modTime) >= abandoned
+	return st.seen != st.size || given && st.seen > st.offset
+}
+
+// outdated reports whether a file has to be opened and recognised anew.
+func (st *stream) outdated(c candidate) bool {
+	return st.changed(c) && (st.file == nil || st.content != nil && st.content.compressed())
 }
 
 func (st *stream) changed(c candidate) bool {
@@ -94,11 +109,9 @@ func (s *Source) admit(c candidate) *stream {
 		return nil
 	}
 	st := &stream{key: c.key, path: c.path, input: c.input, seen: -1}
-	if e := s.checkpoint.byKey(c.key); e != nil && e.Complete && e.owner == nil &&
-		e.Size == c.info.Size() && e.ModTime.Equal(c.info.ModTime()) {
-		st.entry, e.owner = e, st
+	if e := s.checkpoint.completed(c); e != nil {
+		st.entry, e.owner, e.Missing = e, st, time.Time{}
 		st.size, st.modTime, st.seen, st.offset = e.Size, e.ModTime, e.Size, e.Offset
-		e.Missing = time.Time{}
 		s.streams[c.key] = st
 		return st
 	}
