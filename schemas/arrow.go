@@ -104,7 +104,7 @@ func checkSchema(s *arrow.Schema) error {
 	return CheckVersion([]byte(metadata.Values()[i]), false)
 }
 
-// Column returns the array of the named column, or nil if an older writer did not have it.
+// ColumnArray returns the array of the named column, or nil if an older writer did not have it.
 func ColumnArray(batch arrow.RecordBatch, name string) arrow.Array {
 	indices := batch.Schema().FieldIndices(name)
 	if len(indices) == 0 {

@@ -98,11 +98,15 @@ func newColumnBuilder(c Column) columnBuilder {
 	case TypeDicts:
 		return &listColumn{get: c.list, lists: listBuilder{dt: dt, child: newDictBuilder()}}
 	case TypeMap:
-		return &mapColumn{get: c.kv, dt: dt.(*arrow.MapType), keys: newDictBuilder(),
-			values: newStringBuilder(arrow.BinaryTypes.String)}
+		return &mapColumn{
+			get: c.kv, dt: dt.(*arrow.MapType), keys: newDictBuilder(),
+			values: newStringBuilder(arrow.BinaryTypes.String),
+		}
 	case TypeMapList:
-		return &mapListColumn{get: c.kvs, dt: dt.(*arrow.MapType), keys: newDictBuilder(),
-			values: listBuilder{dt: arrow.ListOf(arrow.BinaryTypes.String), child: newStringBuilder(arrow.BinaryTypes.String)}}
+		return &mapListColumn{
+			get: c.kvs, dt: dt.(*arrow.MapType), keys: newDictBuilder(),
+			values: listBuilder{dt: arrow.ListOf(arrow.BinaryTypes.String), child: newStringBuilder(arrow.BinaryTypes.String)},
+		}
 	default:
 		return &bytesColumn{get: c.raw, values: newStringBuilder(dt)}
 	}

@@ -84,153 +84,278 @@ func Columns() []Column {
 
 func recordColumns() []Column {
 	return in(GroupRecord, []Column{
-		{Name: "event_id", Type: TypeID, Codec: "NONE", id: func(e *Event) ID { return e.EventID },
-			Doc: "SHA-256(cluster ‖ 0x00 ‖ raw)[:16]: names these bytes."},
-		{Name: "fingerprint", Type: TypeID, Codec: "NONE", id: func(e *Event) ID { return e.Fingerprint },
-			Doc: "Names the same event however it travelled; the Kafka key of the raw record."},
-		{Name: "cluster", Type: TypeDict, str: func(e *Event) string { return e.Cluster },
-			Doc: "Cluster that sent the event, as authenticated or configured at ingest."},
-		{Name: "platform", Type: TypeDict, str: func(e *Event) string { return e.Platform },
-			Doc: "kubernetes or docker."},
-		{Name: "source", Type: TypeDict, str: func(e *Event) string { return e.Source },
-			Doc: "How the event came in: webhook or file."},
-		{Name: "received_at", Type: TypeTime, num: func(e *Event) int64 { return e.ReceivedAt }, Codec: "Delta, ZSTD(1)",
-			Doc: "When ingest had the event."},
-		{Name: "raw_partition", Type: TypeInt32, num: func(e *Event) int64 { return int64(e.RawPartition) },
-			Doc: "Partition of audit.raw.v1 that holds the original."},
-		{Name: "raw_offset", Type: TypeInt64, num: func(e *Event) int64 { return e.RawOffset }, Codec: "Delta, ZSTD(1)",
-			Doc: "Offset in that partition."},
-		{Name: "damage", Type: TypeDict, str: func(e *Event) string { return e.Damage },
-			Doc: "What is known to be missing from the event: truncated, or the names of fields that could not be read."},
+		{
+			Name: "event_id", Type: TypeID, Codec: "NONE", id: func(e *Event) ID { return e.EventID },
+			Doc: "SHA-256(cluster ‖ 0x00 ‖ raw)[:16]: names these bytes.",
+		},
+		{
+			Name: "fingerprint", Type: TypeID, Codec: "NONE", id: func(e *Event) ID { return e.Fingerprint },
+			Doc: "Names the same event however it travelled; the Kafka key of the raw record.",
+		},
+		{
+			Name: "cluster", Type: TypeDict, str: func(e *Event) string { return e.Cluster },
+			Doc: "Cluster that sent the event, as authenticated or configured at ingest.",
+		},
+		{
+			Name: "platform", Type: TypeDict, str: func(e *Event) string { return e.Platform },
+			Doc: "kubernetes or docker.",
+		},
+		{
+			Name: "source", Type: TypeDict, str: func(e *Event) string { return e.Source },
+			Doc: "How the event came in: webhook or file.",
+		},
+		{
+			Name: "received_at", Type: TypeTime, num: func(e *Event) int64 { return e.ReceivedAt }, Codec: "Delta, ZSTD(1)",
+			Doc: "When ingest had the event.",
+		},
+		{
+			Name: "raw_partition", Type: TypeInt32, num: func(e *Event) int64 { return int64(e.RawPartition) },
+			Doc: "Partition of audit.raw.v1 that holds the original.",
+		},
+		{
+			Name: "raw_offset", Type: TypeInt64, num: func(e *Event) int64 { return e.RawOffset }, Codec: "Delta, ZSTD(1)",
+			Doc: "Offset in that partition.",
+		},
+		{
+			Name: "damage", Type: TypeDict, str: func(e *Event) string { return e.Damage },
+			Doc: "What is known to be missing from the event: truncated, or the names of fields that could not be read.",
+		},
 	})
 }
 
+//nolint:funlen // a table
 func requestColumns() []Column {
 	return in(GroupRequest, []Column{
-		{Name: "event_time", Type: TypeTime, Path: "requestReceivedTimestamp", num: func(e *Event) int64 { return e.EventTime },
-			Codec: "Delta, ZSTD(1)", Doc: "When the API server received the request: the time that rules and look-ups use."},
-		{Name: "stage_time", Type: TypeTime, Path: "stageTimestamp", num: func(e *Event) int64 { return e.StageTime },
-			Codec: "Delta, ZSTD(1)", Doc: "When the request reached this stage."},
-		{Name: "duration", Type: TypeInt64, num: func(e *Event) int64 { return e.Duration },
-			Doc: "stage_time − event_time in microseconds."},
-		{Name: "level", Type: TypeDict, Path: "level", str: func(e *Event) string { return e.Level },
-			Doc: "Audit level: Metadata, Request or RequestResponse."},
-		{Name: "stage", Type: TypeDict, Path: "stage", str: func(e *Event) string { return e.Stage },
-			Doc: "RequestReceived, ResponseStarted, ResponseComplete or Panic."},
-		{Name: "audit_id", Type: TypeString, Path: "auditID", str: func(e *Event) string { return e.AuditID },
-			Doc: "Chosen by the client if it likes (header Audit-ID): never unique by itself."},
-		{Name: "verb", Type: TypeDict, Path: "verb", str: func(e *Event) string { return e.Verb },
-			Doc: "Kubernetes verb, or the lower-case HTTP method of a non-resource request."},
-		{Name: "request_uri", Type: TypeString, Path: "requestURI", str: func(e *Event) string { return e.RequestURI },
-			Doc: "Path and query."},
-		{Name: "api_group", Type: TypeDict, Path: "objectRef.apiGroup", str: func(e *Event) string { return e.APIGroup },
-			Doc: "API group of the object; empty for the core group."},
-		{Name: "api_version", Type: TypeDict, Path: "objectRef.apiVersion", str: func(e *Event) string { return e.APIVersion },
-			Doc: "API version of the object."},
-		{Name: "resource", Type: TypeDict, Path: "objectRef.resource", str: func(e *Event) string { return e.Resource },
-			Doc: "Resource in the plural; empty for a non-resource request."},
-		{Name: "subresource", Type: TypeDict, Path: "objectRef.subresource", str: func(e *Event) string { return e.Subresource },
-			Doc: "Subresource such as exec, status or token."},
-		{Name: "namespace", Type: TypeDict, Path: "objectRef.namespace", str: func(e *Event) string { return e.Namespace },
-			Doc: "Namespace of the object; empty if cluster-wide."},
-		{Name: "name", Type: TypeString, Path: "objectRef.name", str: func(e *Event) string { return e.Name },
-			Doc: "Name of the object; empty for list and deletecollection."},
-		{Name: "object_uid", Type: TypeString, Path: "objectRef.uid", str: func(e *Event) string { return e.ObjectUID },
-			Doc: "UID of the object."},
-		{Name: "resource_version", Type: TypeString, Path: "objectRef.resourceVersion", str: func(e *Event) string { return e.ResourceVersion },
-			Doc: "Resource version in the reference."},
-		{Name: "user_agent", Type: TypeDict, Path: "userAgent", str: func(e *Event) string { return e.UserAgent },
-			Doc: "User agent as the client wrote it: not to be trusted."},
-		{Name: "client", Type: TypeDict, str: func(e *Event) string { return e.Client },
-			Doc: "Program named by the user agent, such as kubectl."},
-		{Name: "client_version", Type: TypeDict, str: func(e *Event) string { return e.ClientVersion },
-			Doc: "Its version, such as v1.34.1."},
-		{Name: "command", Type: TypeStrings, list: func(e *Event) []string { return e.Command },
-			Doc: "The command= parameters of exec, decoded, in order."},
-		{Name: "code", Type: TypeUint16, Path: "responseStatus.code", num: func(e *Event) int64 { return int64(e.Code) },
-			Doc: "HTTP status code of the response; 0 if there was none yet."},
-		{Name: "status", Type: TypeDict, Path: "responseStatus.status", str: func(e *Event) string { return e.Status },
-			Doc: "Success or Failure, where the response was a Status."},
-		{Name: "reason", Type: TypeDict, Path: "responseStatus.reason", str: func(e *Event) string { return e.Reason },
-			Doc: "Reason of a Status, such as Forbidden."},
-		{Name: "message", Type: TypeString, Path: "responseStatus.message", str: func(e *Event) string { return e.Message },
-			Doc: "Message of a Status."},
-		{Name: "outcome", Type: TypeDict, str: func(e *Event) string { return e.Outcome },
-			Doc: "received, success, redirected, denied, unauthenticated, failed, error or panic, from stage, code and decision."},
-		{Name: "decision", Type: TypeDict, Path: "annotations.authorization.k8s.io/decision", str: func(e *Event) string { return e.Decision },
-			Doc: "allow or forbid; empty if the request did not reach authorization."},
-		{Name: "decision_reason", Type: TypeDict, Path: "annotations.authorization.k8s.io/reason", str: func(e *Event) string { return e.DecisionReason },
-			Doc: "The authorizer's reason, whole."},
-		{Name: "annotations", Type: TypeMap, Path: "annotations", kv: func(e *Event) []KeyValue { return e.Annotations },
-			Doc: "All annotations."},
+		{
+			Name: "event_time", Type: TypeTime, Path: "requestReceivedTimestamp", num: func(e *Event) int64 { return e.EventTime },
+			Codec: "Delta, ZSTD(1)", Doc: "When the API server received the request: the time that rules and look-ups use.",
+		},
+		{
+			Name: "stage_time", Type: TypeTime, Path: "stageTimestamp", num: func(e *Event) int64 { return e.StageTime },
+			Codec: "Delta, ZSTD(1)", Doc: "When the request reached this stage.",
+		},
+		{
+			Name: "duration", Type: TypeInt64, num: func(e *Event) int64 { return e.Duration },
+			Doc: "stage_time − event_time in microseconds.",
+		},
+		{
+			Name: "level", Type: TypeDict, Path: "level", str: func(e *Event) string { return e.Level },
+			Doc: "Audit level: Metadata, Request or RequestResponse.",
+		},
+		{
+			Name: "stage", Type: TypeDict, Path: "stage", str: func(e *Event) string { return e.Stage },
+			Doc: "RequestReceived, ResponseStarted, ResponseComplete or Panic.",
+		},
+		{
+			Name: "audit_id", Type: TypeString, Path: "auditID", str: func(e *Event) string { return e.AuditID },
+			Doc: "Chosen by the client if it likes (header Audit-ID): never unique by itself.",
+		},
+		{
+			Name: "verb", Type: TypeDict, Path: "verb", str: func(e *Event) string { return e.Verb },
+			Doc: "Kubernetes verb, or the lower-case HTTP method of a non-resource request.",
+		},
+		{
+			Name: "request_uri", Type: TypeString, Path: "requestURI", str: func(e *Event) string { return e.RequestURI },
+			Doc: "Path and query.",
+		},
+		{
+			Name: "api_group", Type: TypeDict, Path: "objectRef.apiGroup", str: func(e *Event) string { return e.APIGroup },
+			Doc: "API group of the object; empty for the core group.",
+		},
+		{
+			Name: "api_version", Type: TypeDict, Path: "objectRef.apiVersion", str: func(e *Event) string { return e.APIVersion },
+			Doc: "API version of the object.",
+		},
+		{
+			Name: "resource", Type: TypeDict, Path: "objectRef.resource", str: func(e *Event) string { return e.Resource },
+			Doc: "Resource in the plural; empty for a non-resource request.",
+		},
+		{
+			Name: "subresource", Type: TypeDict, Path: "objectRef.subresource", str: func(e *Event) string { return e.Subresource },
+			Doc: "Subresource such as exec, status or token.",
+		},
+		{
+			Name: "namespace", Type: TypeDict, Path: "objectRef.namespace", str: func(e *Event) string { return e.Namespace },
+			Doc: "Namespace of the object; empty if cluster-wide.",
+		},
+		{
+			Name: "name", Type: TypeString, Path: "objectRef.name", str: func(e *Event) string { return e.Name },
+			Doc: "Name of the object; empty for list and deletecollection.",
+		},
+		{
+			Name: "object_uid", Type: TypeString, Path: "objectRef.uid", str: func(e *Event) string { return e.ObjectUID },
+			Doc: "UID of the object.",
+		},
+		{
+			Name: "resource_version", Type: TypeString, Path: "objectRef.resourceVersion", str: func(e *Event) string { return e.ResourceVersion },
+			Doc: "Resource version in the reference.",
+		},
+		{
+			Name: "user_agent", Type: TypeDict, Path: "userAgent", str: func(e *Event) string { return e.UserAgent },
+			Doc: "User agent as the client wrote it: not to be trusted.",
+		},
+		{
+			Name: "client", Type: TypeDict, str: func(e *Event) string { return e.Client },
+			Doc: "Program named by the user agent, such as kubectl.",
+		},
+		{
+			Name: "client_version", Type: TypeDict, str: func(e *Event) string { return e.ClientVersion },
+			Doc: "Its version, such as v1.34.1.",
+		},
+		{
+			Name: "command", Type: TypeStrings, list: func(e *Event) []string { return e.Command },
+			Doc: "The command= parameters of exec, decoded, in order.",
+		},
+		{
+			Name: "code", Type: TypeUint16, Path: "responseStatus.code", num: func(e *Event) int64 { return int64(e.Code) },
+			Doc: "HTTP status code of the response; 0 if there was none yet.",
+		},
+		{
+			Name: "status", Type: TypeDict, Path: "responseStatus.status", str: func(e *Event) string { return e.Status },
+			Doc: "Success or Failure, where the response was a Status.",
+		},
+		{
+			Name: "reason", Type: TypeDict, Path: "responseStatus.reason", str: func(e *Event) string { return e.Reason },
+			Doc: "Reason of a Status, such as Forbidden.",
+		},
+		{
+			Name: "message", Type: TypeString, Path: "responseStatus.message", str: func(e *Event) string { return e.Message },
+			Doc: "Message of a Status.",
+		},
+		{
+			Name: "outcome", Type: TypeDict, str: func(e *Event) string { return e.Outcome },
+			Doc: "received, success, redirected, denied, unauthenticated, failed, error or panic, from stage, code and decision.",
+		},
+		{
+			Name: "decision", Type: TypeDict, Path: "annotations.authorization.k8s.io/decision", str: func(e *Event) string { return e.Decision },
+			Doc: "allow or forbid; empty if the request did not reach authorization.",
+		},
+		{
+			Name: "decision_reason", Type: TypeDict, Path: "annotations.authorization.k8s.io/reason", str: func(e *Event) string { return e.DecisionReason },
+			Doc: "The authorizer's reason, whole.",
+		},
+		{
+			Name: "annotations", Type: TypeMap, Path: "annotations", kv: func(e *Event) []KeyValue { return e.Annotations },
+			Doc: "All annotations.",
+		},
 	})
 }
 
 func callerColumns() []Column {
 	return in(GroupCaller, []Column{
-		{Name: "user", Type: TypeDict, Path: "user.username", str: func(e *Event) string { return e.User },
-			Doc: "The authenticated caller; empty if authentication failed."},
-		{Name: "user_uid", Type: TypeDict, Path: "user.uid", str: func(e *Event) string { return e.UserUID },
-			Doc: "UID of the caller."},
-		{Name: "groups", Type: TypeDicts, Path: "user.groups", list: func(e *Event) []string { return e.Groups },
-			Doc: "Groups of the caller."},
-		{Name: "extra", Type: TypeMapList, Path: "user.extra", kvs: func(e *Event) []KeyValues { return e.Extra },
-			Doc: "Extra attributes of the caller."},
-		{Name: "credential_id", Type: TypeString, Path: "user.extra.authentication.kubernetes.io/credential-id",
+		{
+			Name: "user", Type: TypeDict, Path: "user.username", str: func(e *Event) string { return e.User },
+			Doc: "The authenticated caller; empty if authentication failed.",
+		},
+		{
+			Name: "user_uid", Type: TypeDict, Path: "user.uid", str: func(e *Event) string { return e.UserUID },
+			Doc: "UID of the caller.",
+		},
+		{
+			Name: "groups", Type: TypeDicts, Path: "user.groups", list: func(e *Event) []string { return e.Groups },
+			Doc: "Groups of the caller.",
+		},
+		{
+			Name: "extra", Type: TypeMapList, Path: "user.extra", kvs: func(e *Event) []KeyValues { return e.Extra },
+			Doc: "Extra attributes of the caller.",
+		},
+		{
+			Name: "credential_id", Type: TypeString, Path: "user.extra.authentication.kubernetes.io/credential-id",
 			str: func(e *Event) string { return e.CredentialID },
-			Doc: "The credential that was used: JTI=… of a token, X509SHA256=… of a certificate."},
-		{Name: "impersonated_user", Type: TypeDict, Path: "impersonatedUser.username", str: func(e *Event) string { return e.ImpersonatedUser },
-			Doc: "The user that the caller acted as; authorization was decided for this one."},
-		{Name: "impersonated_uid", Type: TypeDict, Path: "impersonatedUser.uid", str: func(e *Event) string { return e.ImpersonatedUID },
-			Doc: "UID of the impersonated user."},
-		{Name: "impersonated_groups", Type: TypeDicts, Path: "impersonatedUser.groups", list: func(e *Event) []string { return e.ImpersonatedGroups },
-			Doc: "Groups of the impersonated user."},
-		{Name: "impersonated_extra", Type: TypeMapList, Path: "impersonatedUser.extra", kvs: func(e *Event) []KeyValues { return e.ImpersonatedExtra },
-			Doc: "Extra attributes of the impersonated user."},
-		{Name: "impersonation_constraint", Type: TypeDict, Path: "authenticationMetadata.impersonationConstraint",
+			Doc: "The credential that was used: JTI=… of a token, X509SHA256=… of a certificate.",
+		},
+		{
+			Name: "impersonated_user", Type: TypeDict, Path: "impersonatedUser.username", str: func(e *Event) string { return e.ImpersonatedUser },
+			Doc: "The user that the caller acted as; authorization was decided for this one.",
+		},
+		{
+			Name: "impersonated_uid", Type: TypeDict, Path: "impersonatedUser.uid", str: func(e *Event) string { return e.ImpersonatedUID },
+			Doc: "UID of the impersonated user.",
+		},
+		{
+			Name: "impersonated_groups", Type: TypeDicts, Path: "impersonatedUser.groups", list: func(e *Event) []string { return e.ImpersonatedGroups },
+			Doc: "Groups of the impersonated user.",
+		},
+		{
+			Name: "impersonated_extra", Type: TypeMapList, Path: "impersonatedUser.extra", kvs: func(e *Event) []KeyValues { return e.ImpersonatedExtra },
+			Doc: "Extra attributes of the impersonated user.",
+		},
+		{
+			Name: "impersonation_constraint", Type: TypeDict, Path: "authenticationMetadata.impersonationConstraint",
 			str: func(e *Event) string { return e.ImpersonationConstraint },
-			Doc: "impersonate:<mode> of a constrained impersonation."},
-		{Name: "source_ip", Type: TypeDict, str: func(e *Event) string { return e.SourceIP },
-			Doc: "The last of source_ips: the peer of the API server, the only one that the client cannot forge."},
-		{Name: "source_ips", Type: TypeStrings, Path: "sourceIPs", list: func(e *Event) []string { return e.SourceIPs },
-			Doc: "X-Forwarded-For and X-Real-Ip as the client wrote them, then the peer."},
+			Doc: "impersonate:<mode> of a constrained impersonation.",
+		},
+		{
+			Name: "source_ip", Type: TypeDict, str: func(e *Event) string { return e.SourceIP },
+			Doc: "The last of source_ips: the peer of the API server, the only one that the client cannot forge.",
+		},
+		{
+			Name: "source_ips", Type: TypeStrings, Path: "sourceIPs", list: func(e *Event) []string { return e.SourceIPs },
+			Doc: "X-Forwarded-For and X-Real-Ip as the client wrote them, then the peer.",
+		},
 	})
 }
 
 func whoColumns() []Column {
 	return in(GroupWho, []Column{
-		{Name: "actor", Type: TypeDict, str: func(e *Event) string { return e.Actor },
-			Doc: "One stable identity of the caller: the person, role or service account behind user."},
-		{Name: "actor_kind", Type: TypeDict, str: func(e *Event) string { return e.ActorKind },
-			Doc: "human, service_account, node, control_plane, cloud_service, anonymous, bootstrap or unknown."},
-		{Name: "provider", Type: TypeDict, str: func(e *Event) string { return e.Provider },
-			Doc: "Who vouches for the identity: kubernetes, certificate, oidc, eks, gke, aks; empty if unknown."},
-		{Name: "pod", Type: TypeDict, str: func(e *Event) string { return e.Pod },
-			Doc: "namespace/name of the pod that the caller's token is bound to."},
-		{Name: "node", Type: TypeDict, str: func(e *Event) string { return e.Node },
-			Doc: "Node that the caller is, or that its token is bound to."},
-		{Name: "issued_credential_id", Type: TypeString, Path: "annotations.authentication.kubernetes.io/issued-credential-id",
+		{
+			Name: "actor", Type: TypeDict, str: func(e *Event) string { return e.Actor },
+			Doc: "One stable identity of the caller: the person, role or service account behind user.",
+		},
+		{
+			Name: "actor_kind", Type: TypeDict, str: func(e *Event) string { return e.ActorKind },
+			Doc: "human, service_account, node, control_plane, cloud_service, anonymous, bootstrap or unknown.",
+		},
+		{
+			Name: "provider", Type: TypeDict, str: func(e *Event) string { return e.Provider },
+			Doc: "Who vouches for the identity: kubernetes, certificate, oidc, eks, gke, aks; empty if unknown.",
+		},
+		{
+			Name: "pod", Type: TypeDict, str: func(e *Event) string { return e.Pod },
+			Doc: "namespace/name of the pod that the caller's token is bound to.",
+		},
+		{
+			Name: "node", Type: TypeDict, str: func(e *Event) string { return e.Node },
+			Doc: "Node that the caller is, or that its token is bound to.",
+		},
+		{
+			Name: "issued_credential_id", Type: TypeString, Path: "annotations.authentication.kubernetes.io/issued-credential-id",
 			str: func(e *Event) string { return e.IssuedCredentialID },
-			Doc: "The credential that this request minted; equal to credential_id of every later use."},
+			Doc: "The credential that this request minted; equal to credential_id of every later use.",
+		},
 	})
 }
 
 func whyColumns() []Column {
 	return in(GroupWhy, []Column{
-		{Name: "authorizer", Type: TypeDict, str: func(e *Event) string { return e.Authorizer },
-			Doc: "Who decided, as far as the reason tells: rbac, eks, gke, azure, node, masters (group system:masters), none (nobody allowed it), other."},
-		{Name: "grant_binding_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantBindingKind },
-			Doc: "ClusterRoleBinding or RoleBinding that the API server named."},
-		{Name: "grant_binding", Type: TypeDict, str: func(e *Event) string { return e.GrantBinding },
-			Doc: "Its name; namespace/name for a RoleBinding."},
-		{Name: "grant_role_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantRoleKind },
-			Doc: "ClusterRole or Role that it refers to."},
-		{Name: "grant_role", Type: TypeDict, str: func(e *Event) string { return e.GrantRole },
-			Doc: "Name of that role."},
-		{Name: "grant_subject_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantSubjectKind },
-			Doc: "User, Group or ServiceAccount through which the binding applied."},
-		{Name: "grant_subject", Type: TypeDict, str: func(e *Event) string { return e.GrantSubject },
-			Doc: "Name of that subject; namespace/name for a ServiceAccount."},
+		{
+			Name: "authorizer", Type: TypeDict, str: func(e *Event) string { return e.Authorizer },
+			Doc: "Who decided, as far as the reason tells: rbac, eks, gke, azure, node, masters (group system:masters), none (nobody allowed it), other.",
+		},
+		{
+			Name: "grant_binding_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantBindingKind },
+			Doc: "ClusterRoleBinding or RoleBinding that the API server named.",
+		},
+		{
+			Name: "grant_binding", Type: TypeDict, str: func(e *Event) string { return e.GrantBinding },
+			Doc: "Its name; namespace/name for a RoleBinding.",
+		},
+		{
+			Name: "grant_role_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantRoleKind },
+			Doc: "ClusterRole or Role that it refers to.",
+		},
+		{
+			Name: "grant_role", Type: TypeDict, str: func(e *Event) string { return e.GrantRole },
+			Doc: "Name of that role.",
+		},
+		{
+			Name: "grant_subject_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantSubjectKind },
+			Doc: "User, Group or ServiceAccount through which the binding applied.",
+		},
+		{
+			Name: "grant_subject", Type: TypeDict, str: func(e *Event) string { return e.GrantSubject },
+			Doc: "Name of that subject; namespace/name for a ServiceAccount.",
+		},
 	})
 }
 

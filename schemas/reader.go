@@ -58,10 +58,10 @@ func schemaMessage(schema *arrow.Schema) []byte {
 	if err := w.Close(); err != nil { // writes the schema; a bytes.Buffer does not fail
 		return nil
 	}
-	return bytes.TrimSuffix(out.Bytes(), endOfStream)
+	return bytes.TrimSuffix(out.Bytes(), []byte(endOfStream))
 }
 
-var endOfStream = []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+const endOfStream = "\xff\xff\xff\xff\x00\x00\x00\x00"
 
 // Open reads a value. Streams of another schema than this build's own (an older writer's)
 // are read by arrow-go.
@@ -217,31 +217,13 @@ func (r *Reader) batch(m message) (*Batch, error) {
 // array assembles the next array of the part. Everything that an array could be asked for
 // later is checked here, so damaged bytes give an error and never a panic.
 func (p *part) array(dt arrow.DataType, dicts *[]arrow.ArrayData) (arrow.ArrayData, error) {
-	if p.node >= len(p.nodes) {
-		return nil, errors.New("too few arrays")
-	}
-	length, nulls := p.nodes[p.node][0], p.nodes[p.node][1]
-	p.node++
-	if length < 0 || length > MaxRecordBytes || nulls < 0 || nulls > length {
-		return nil, fmt.Errorf("%d values, %d nulls", length, nulls)
-	}
-	n := int(length)
-	bitmap := (n + 7) / 8
-	if nulls == 0 {
-		bitmap = 0 // may be left out
-	}
-	valid, err := p.buffer(bitmap)
+	n, nulls, valid, err := p.validity()
 	if err != nil {
 		return nil, err
 	}
-	if nulls == 0 {
-		valid = nil
-	} else if set := bitutil.CountSetBits(valid.Bytes(), 0, n); int64(n-set) != nulls {
-		return nil, fmt.Errorf("%d nulls, the validity bitmap has %d", nulls, n-set)
-	}
 	switch t := dt.(type) {
 	case *arrow.DictionaryType:
-		return p.codes(t, n, int(nulls), valid, dicts)
+		return p.codes(t, n, nulls, valid, dicts)
 	case *arrow.StringType, *arrow.BinaryType:
 		offsets, last, err := p.offsets(n)
 		if err != nil {
@@ -251,21 +233,50 @@ func (p *part) array(dt arrow.DataType, dicts *[]arrow.ArrayData) (arrow.ArrayDa
 		if err != nil {
 			return nil, err
 		}
-		return array.NewData(dt, n, []*memory.Buffer{valid, offsets, values}, nil, int(nulls), 0), nil
+		return array.NewData(dt, n, []*memory.Buffer{valid, offsets, values}, nil, nulls, 0), nil
 	case *arrow.ListType:
-		return p.list(dt, t.Elem(), n, int(nulls), valid, dicts)
+		return p.list(dt, t.Elem(), n, nulls, valid, dicts)
 	case *arrow.MapType:
-		return p.list(dt, t.Elem(), n, int(nulls), valid, dicts)
+		return p.list(dt, t.Elem(), n, nulls, valid, dicts)
 	case *arrow.StructType:
-		return p.structure(t, n, int(nulls), valid, dicts)
+		return p.structure(t, n, nulls, valid, dicts)
 	case arrow.FixedWidthDataType:
 		values, err := p.buffer(n * t.Bytes())
 		if err != nil {
 			return nil, err
 		}
-		return array.NewData(dt, n, []*memory.Buffer{valid, values}, nil, int(nulls), 0), nil
+		return array.NewData(dt, n, []*memory.Buffer{valid, values}, nil, nulls, 0), nil
 	}
 	return nil, fmt.Errorf("type %s is unknown here", dt)
+}
+
+// validity returns the number of values of the next array, that of its nulls, and the bitmap
+// that says which are valid, nil if all are.
+func (p *part) validity() (int, int, *memory.Buffer, error) {
+	if p.node >= len(p.nodes) {
+		return 0, 0, nil, errors.New("too few arrays")
+	}
+	length, nulls := p.nodes[p.node][0], p.nodes[p.node][1]
+	p.node++
+	if length < 0 || length > MaxRecordBytes || nulls < 0 || nulls > length {
+		return 0, 0, nil, fmt.Errorf("%d values, %d nulls", length, nulls)
+	}
+	n := int(length)
+	bitmap := (n + 7) / 8
+	if nulls == 0 {
+		bitmap = 0 // may be left out
+	}
+	valid, err := p.buffer(bitmap)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	if nulls == 0 {
+		return n, 0, nil, nil
+	}
+	if set := bitutil.CountSetBits(valid.Bytes(), 0, n); int64(n-set) != nulls {
+		return 0, 0, nil, fmt.Errorf("%d nulls, the validity bitmap has %d", nulls, n-set)
+	}
+	return n, int(nulls), valid, nil
 }
 
 func (p *part) codes(

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
@@ -56,7 +57,7 @@ const kindSchema = 1
 
 // endsStream reports whether the stream ends here; what follows does not belong to it.
 func endsStream(data []byte) bool {
-	return len(data) >= 8 && binary.LittleEndian.Uint64(data) == binary.LittleEndian.Uint64(endOfStream)
+	return len(data) >= 8 && string(data[:8]) == endOfStream
 }
 
 func (frame *Frame) count(m message) error {
@@ -90,11 +91,11 @@ func (frame *Frame) count(m message) error {
 }
 
 // EndOfStream returns the bytes that end an Arrow stream.
-func EndOfStream() []byte { return append([]byte(nil), endOfStream...) }
+func EndOfStream() []byte { return []byte(endOfStream) }
 
 // SchemaOf decodes the Schema of a Frame and refuses one of a newer version.
 func SchemaOf(message []byte) (*arrow.Schema, error) {
-	r, err := ipc.NewReader(io.MultiReader(bytes.NewReader(message), bytes.NewReader(endOfStream)))
+	r, err := ipc.NewReader(io.MultiReader(bytes.NewReader(message), strings.NewReader(endOfStream)))
 	if err != nil {
 		return nil, fmt.Errorf("reading the Arrow schema: %w", err)
 	}

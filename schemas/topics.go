@@ -60,20 +60,41 @@ func Topics(partitions int32) []Topic {
 	day := 24 * time.Hour
 	retention := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	topics := []Topic{
-		{TopicRaw, partitions, map[string]string{"cleanup.policy": "delete", "retention.ms": retention(7 * day)},
-			"one audit event, the sender's bytes"},
-		{TopicContext, 6, map[string]string{"cleanup.policy": "compact"},
-			"one version of one RBAC or identity object"},
-		{TopicEnriched, partitions, map[string]string{"cleanup.policy": "delete", "retention.ms": retention(7 * day)},
-			"one Arrow IPC stream of enriched events"},
-		{TopicSignals, 12, map[string]string{"cleanup.policy": "delete", "retention.ms": retention(2 * day)},
-			"one match of a base rule of a correlation, JSON"},
-		{TopicAlerts, 6, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(30 * day)},
-			"one alert, JSON"},
-		{TopicNotifications, 6, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(35 * day)},
-			"what was posted where for one alert, JSON"},
-		{TopicDead, 3, map[string]string{"cleanup.policy": "delete", "retention.ms": retention(14 * day)},
-			"what could not be processed: original bytes, reason in the headers"},
+		{
+			TopicRaw, partitions,
+			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(7 * day)},
+			"one audit event, the sender's bytes",
+		},
+		{
+			TopicContext, 6,
+			map[string]string{"cleanup.policy": "compact"},
+			"one version of one RBAC or identity object",
+		},
+		{
+			TopicEnriched, partitions,
+			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(7 * day)},
+			"one Arrow IPC stream of enriched events",
+		},
+		{
+			TopicSignals, 12,
+			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(2 * day)},
+			"one match of a base rule of a correlation, JSON",
+		},
+		{
+			TopicAlerts, 6,
+			map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(30 * day)},
+			"one alert, JSON",
+		},
+		{
+			TopicNotifications, 6,
+			map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(35 * day)},
+			"what was posted where for one alert, JSON",
+		},
+		{
+			TopicDead, 3,
+			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(14 * day)},
+			"what could not be processed: original bytes, reason in the headers",
+		},
 	}
 	for i := range topics {
 		topics[i].Configs["max.message.bytes"] = strconv.Itoa(MaxRecordBytes)
