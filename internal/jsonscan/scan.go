@@ -243,21 +243,15 @@ func skipNumber(data []byte, i int) (int, error) {
 	if data[i] == '-' {
 		i++
 	}
-	digits := func() bool {
-		from := i
-		for i < len(data) && data[i] >= '0' && data[i] <= '9' {
-			i++
-		}
-		return i > from
-	}
+	var ok bool
 	if i < len(data) && data[i] == '0' {
 		i++
-	} else if !digits() {
+	} else if i, ok = skipDigits(data, i); !ok {
 		return i, fault(start, "bad number")
 	}
 	if i < len(data) && data[i] == '.' {
 		i++
-		if !digits() {
+		if i, ok = skipDigits(data, i); !ok {
 			return i, fault(start, "bad number")
 		}
 	}
@@ -266,11 +260,20 @@ func skipNumber(data []byte, i int) (int, error) {
 		if i < len(data) && (data[i] == '+' || data[i] == '-') {
 			i++
 		}
-		if !digits() {
+		if i, ok = skipDigits(data, i); !ok {
 			return i, fault(start, "bad number")
 		}
 	}
 	return i, nil
+}
+
+// skipDigits reports whether there was at least one.
+func skipDigits(data []byte, i int) (int, bool) {
+	from := i
+	for i < len(data) && data[i] >= '0' && data[i] <= '9' {
+		i++
+	}
+	return i, i > from
 }
 
 func skipLiteral(data []byte, i int, literal string) (int, error) {

@@ -40,6 +40,7 @@ func FuzzValid(f *testing.F) {
 }
 
 func compareValue(t *testing.T, data []byte) {
+	t.Helper()
 	data = bytes.TrimSpace(data)
 	switch data[0] {
 	case '{':
