@@ -151,6 +151,7 @@ func clearLists(val reflect.Value, f *field, v *viper.Viper) {
 		if v.IsSet(strings.ReplaceAll(f.key, ".", delimiter)) {
 			val.SetZero()
 		}
+	default: // a single value is replaced as a whole
 	}
 }
 

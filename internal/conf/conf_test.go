@@ -113,14 +113,16 @@ func TestRank(t *testing.T) {
 			[3]string{"env", "file", "e1"},
 		},
 		{
-			"setting over environment", Options{
+			"setting over environment",
+			Options{
 				File: file, Env: []string{"AUDITMILL_NAME=env", "AUDITMILL_KAFKA_CLIENT_ID=env"},
 				Set: []string{"name=first", "name=a=b", "kafka.brokers=s1, s2,s3"},
 			},
 			[3]string{"a=b", "env", "s1 s2 s3"},
 		},
 		{
-			"empty variable is not set", Options{Env: []string{"AUDITMILL_NAME="}},
+			"empty variable is not set",
+			Options{Env: []string{"AUDITMILL_NAME="}},
 			[3]string{"here", "auditmill", "localhost:9092"},
 		},
 	}
@@ -225,11 +227,13 @@ func TestSecretSources(t *testing.T) {
 		{"missing file", Options{File: file}, "a.yaml:1:16: kafka.sasl.password: reading the secret", false},
 		{
 			"file by the environment",
-			Options{Env: []string{"AUDITMILL_KAFKA_SASL_PASSWORD_FILE=" + other}}, "from-file", true,
+			Options{Env: []string{"AUDITMILL_KAFKA_SASL_PASSWORD_FILE=" + other}},
+			"from-file", true,
 		},
 		{
 			"file by a setting",
-			Options{Set: []string{"kafka.sasl.password_file=" + other}}, "from-file", true,
+			Options{Set: []string{"kafka.sasl.password_file=" + other}},
+			"from-file", true,
 		},
 		{
 			"value by a setting",

@@ -29,7 +29,7 @@ func decodeText(from, to reflect.Value) (any, error) {
 }
 
 func readSecret(path string) (Secret, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("reading the secret: %w", err)
 	}
@@ -47,7 +47,7 @@ func parseInto(out reflect.Value, s string) error {
 		out.SetInt(int64(d))
 		return err
 	}
-	if u, ok := out.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](out.Addr()); ok {
 		return u.UnmarshalText([]byte(s))
 	}
 	switch out.Kind() {

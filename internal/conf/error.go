@@ -76,7 +76,7 @@ type validator interface{ Validate() error }
 
 // validate asks each struct that can validate itself, from the outside in.
 func (r *reader) validate(root reflect.Value, only []string) {
-	if v, ok := root.Interface().(validator); ok && len(only) == 0 {
+	if v, ok := reflect.TypeAssert[validator](root); ok && len(only) == 0 {
 		r.addInvalid("", v.Validate())
 		return
 	}
@@ -93,7 +93,7 @@ func (r *reader) validate(root reflect.Value, only []string) {
 }
 
 func (r *reader) validateSection(val reflect.Value, f *field) {
-	if v, ok := val.Interface().(validator); ok {
+	if v, ok := reflect.TypeAssert[validator](val); ok {
 		r.addInvalid(f.key, v.Validate())
 		return
 	}
@@ -153,7 +153,7 @@ func split(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // walks the tree itself
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() {
 		return []error{err}
 	}

@@ -97,7 +97,7 @@ func scalarOf(v reflect.Value) (*yaml.Node, error) {
 }
 
 func isText(v reflect.Value) bool {
-	_, ok := v.Interface().(encoding.TextMarshaler)
+	_, ok := reflect.TypeAssert[encoding.TextMarshaler](v)
 	return ok
 }
 

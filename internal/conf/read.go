@@ -29,7 +29,7 @@ func (r *reader) readFile(path string) layer {
 	if path == "" {
 		return l
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	if err != nil {
 		r.fault("", "", fmt.Errorf("reading the configuration file: %w", err))
 		return l
@@ -126,7 +126,13 @@ func (w walker) value(n *yaml.Node, f *field, key string) (value any, ok bool) {
 			return nil, false
 		}
 		return text(n.Value), true
+	default:
+		return w.items(n, f, key)
 	}
+}
+
+// items reads the value of a list.
+func (w walker) items(n *yaml.Node, f *field, key string) (value any, ok bool) {
 	if n.Kind != yaml.SequenceNode {
 		w.fault(key, w.place(n), errors.New("must be a list, like [a, b]"))
 		return nil, false

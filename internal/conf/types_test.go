@@ -25,7 +25,12 @@ func TestBytes(t *testing.T) {
 		{"500kB", 500_000, "500000B", true},
 		{"1025", 1025, "1025B", true},
 		{"2TiB", 2 * TiB, "2TiB", true},
-		{in: "64Mi"}, {in: "-1MiB"}, {in: ""}, {in: "MiB"}, {in: "NaN"}, {in: "1e30TiB"},
+		{in: "64Mi"},
+		{in: "-1MiB"},
+		{in: ""},
+		{in: "MiB"},
+		{in: "NaN"},
+		{in: "1e30TiB"},
 	}
 	for _, tt := range tests {
 		var got Bytes
@@ -51,7 +56,10 @@ func TestDuration(t *testing.T) {
 		{"90s", "1m30s", 90 * time.Second, true},
 		{"5m", "5m", 5 * time.Minute, true},
 		{"0s", "0s", 0, true},
-		{in: "10"}, {in: ""}, {in: "999999999999d"}, {in: "106751d2147483647h"},
+		{in: "10"},
+		{in: ""},
+		{in: "999999999999d"},
+		{in: "106751d2147483647h"},
 	}
 	for _, tt := range tests {
 		got, err := ParseDuration(tt.in)

@@ -46,9 +46,10 @@ func remedy(class Class) string {
 	case ClassTLS:
 		return "check kafka.tls.enabled, kafka.tls.ca_file and kafka.tls.server_name, and that " +
 			"the listener speaks TLS"
+	default:
+		return "check that kafka.brokers is right, that a broker runs there and can be reached " +
+			"from here, and that kafka.tls and kafka.sasl (user and password too) fit its listener"
 	}
-	return "check that kafka.brokers is right, that a broker runs there and can be reached " +
-		"from here, and that kafka.tls and kafka.sasl (user and password too) fit its listener"
 }
 
 // Lag returns, by topic, how many records wait for a consumer group. Topics names those

@@ -36,8 +36,11 @@ func TestDeadLetterRoundTrip(t *testing.T) {
 		size  int
 		parts int
 	}{
-		{"empty", 0, 1}, {"small", 10, 1}, {"one part exactly", maxPart, 1},
-		{"two parts", maxPart + 1, 2}, {"three parts", 2*maxPart + 7, 3},
+		{"empty", 0, 1},
+		{"small", 10, 1},
+		{"one part exactly", maxPart, 1},
+		{"two parts", maxPart + 1, 2},
+		{"three parts", 2*maxPart + 7, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := source

@@ -50,8 +50,9 @@ func Transient(err error) bool {
 	switch ClassOf(err) {
 	case ClassNetwork, ClassTimeout, ClassBroker, ClassTopic, ClassRebalance, ClassOverload:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Fatal reports whether the service cannot go on and Run returns the error. Neither
@@ -62,8 +63,9 @@ func Fatal(err error) bool {
 	switch ClassOf(err) {
 	case ClassAuth, ClassTLS, ClassFenced, ClassOther:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // ClassOf classifies an error of a Kafka client; nil has the class "".

@@ -157,16 +157,22 @@ func TestSecurity(t *testing.T) {
 		{"scram 512", open, TLSConfig{}, SASLConfig{"SCRAM-SHA-512", "scram512", "p3"}, ""},
 		{"tls", secured, mutual, SASLConfig{"SCRAM-SHA-512", "scram512", "p3"}, ""},
 		{
-			"unknown issuer", secured, TLSConfig{Enabled: true},
-			SASLConfig{"PLAIN", "plain", "p1"}, "check kafka.tls",
+			"unknown issuer", secured,
+			TLSConfig{Enabled: true},
+			SASLConfig{"PLAIN", "plain", "p1"},
+			"check kafka.tls",
 		},
 		{
-			"no client certificate", secured, TLSConfig{Enabled: true, CAFile: ca.caFile},
-			SASLConfig{"PLAIN", "plain", "p1"}, "check kafka.tls",
+			"no client certificate", secured,
+			TLSConfig{Enabled: true, CAFile: ca.caFile},
+			SASLConfig{"PLAIN", "plain", "p1"},
+			"check kafka.tls",
 		},
 		{
-			"wrong name", secured, TLSConfig{Enabled: true, CAFile: ca.caFile, ServerName: "other"},
-			SASLConfig{"PLAIN", "plain", "p1"}, "check kafka.tls",
+			"wrong name", secured,
+			TLSConfig{Enabled: true, CAFile: ca.caFile, ServerName: "other"},
+			SASLConfig{"PLAIN", "plain", "p1"},
+			"check kafka.tls",
 		},
 	}
 	for _, tt := range tests {

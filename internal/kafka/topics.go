@@ -113,7 +113,7 @@ func listTopics(
 	req := kmsg.NewPtrMetadataRequest()
 	for _, t := range topics {
 		rt := kmsg.NewMetadataRequestTopic()
-		rt.Topic = kmsg.StringPtr(t.Name)
+		rt.Topic = new(t.Name)
 		req.Topics = append(req.Topics, rt)
 	}
 	res, err := req.RequestWith(ctx, cl)
@@ -137,7 +137,7 @@ func listTopics(
 func createTopic(ctx context.Context, adm *kadm.Client, t Topic) error {
 	configs := make(map[string]*string, len(t.Configs))
 	for k, v := range t.Configs {
-		configs[k] = kadm.StringPtr(v)
+		configs[k] = new(v)
 	}
 	res, err := adm.CreateTopic(ctx, t.Partitions, t.Replication, configs, t.Name)
 	if err == nil {

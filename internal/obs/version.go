@@ -9,7 +9,7 @@ import (
 //	go build -ldflags "-X github.com/auditmill/auditmill/internal/obs.version=v1.2.3"
 //
 // The linker can only write to a variable; nothing in the program assigns it.
-var version string //nolint:gochecknoglobals // only the linker writes it
+var version string
 
 // Build says what this binary was built from.
 type Build struct {
