@@ -118,7 +118,7 @@ func (d *show) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // only idle connections are left
 	d.screen.title("Playing %d recorded events each as %s and %s through the webhook, %.0f events/s each",
 		len(lines), clusters()[0], clusters()[1], d.o.Rate)
 	stopWatching := d.watch(ctx)
@@ -143,13 +143,13 @@ func (d *show) run(ctx context.Context) error {
 		return nil
 	}
 	d.screen.title("Everything stays up until Ctrl-C. Look around:")
-	d.screen.say("%sMetrics          http://%s/metrics\n", d.servers.Describe(), d.opsAddr())
+	d.screen.say("%sMetrics          http://%s/metrics\n", d.servers.Describe(), d.opsAddr(ctx))
 	<-ctx.Done()
 	return nil
 }
 
-func (d *show) opsAddr() string {
-	addr, err := d.process.Ops.Listen()
+func (d *show) opsAddr(ctx context.Context) string {
+	addr, err := d.process.Ops.Listen(ctx)
 	if err != nil || addr == nil {
 		return "(none)"
 	}

@@ -90,12 +90,13 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 
 // Listen binds the address and returns it, so that a taken port is known before anything
 // else starts. Run does it if it was not done. The address is nil if none is configured.
-func (o *Ops) Listen() (net.Addr, error) {
+func (o *Ops) Listen(ctx context.Context) (net.Addr, error) {
 	if o.cfg.Listen == "" {
 		return nil, nil
 	}
 	if o.listener == nil {
-		l, err := net.Listen("tcp", o.cfg.Listen)
+		var listen net.ListenConfig
+		l, err := listen.Listen(ctx, "tcp", o.cfg.Listen)
 		if err != nil {
 			return nil, fmt.Errorf("listening for operators, set ops.listen to another address: %w", err)
 		}
@@ -107,7 +108,7 @@ func (o *Ops) Listen() (net.Addr, error) {
 // Run serves until ctx ends. Put it last among the services, so that readiness and metrics
 // can be read during the drain.
 func (o *Ops) Run(ctx context.Context) error {
-	addr, err := o.Listen()
+	addr, err := o.Listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,6 +140,8 @@ func (o *Ops) Run(ctx context.Context) error {
 			return fmt.Errorf("closing the ops server: %w", err)
 		}
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving operators: %w", err)
+	}
 	return nil
 }

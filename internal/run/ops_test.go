@@ -114,7 +114,7 @@ func TestEndpoints(t *testing.T) {
 
 func TestOpsRun(t *testing.T) {
 	o := newTestOps(t, OpsConfig{Listen: "127.0.0.1:0"}, NewReady())
-	addr, err := o.Listen()
+	addr, err := o.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestOpsWithoutAddress(t *testing.T) {
 
 func TestTakenPortIsNamed(t *testing.T) {
 	first := newTestOps(t, OpsConfig{Listen: "127.0.0.1:0"}, NewReady())
-	addr, err := first.Listen()
+	addr, err := first.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

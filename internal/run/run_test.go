@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,12 @@ func (j *journal) add(line string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lines = append(j.lines, line)
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.lines)
 }
 
 // service returns one that takes a while to drain and then ends with err.
@@ -129,7 +136,7 @@ func TestMainDrainsInOrder(t *testing.T) {
 				err := Main(ctx, Options{
 					Log: quiet(), Ready: ready, DrainTimeout: time.Minute, Signals: signals,
 				}, services...)
-				if diff := cmp.Diff(tt.want, j.lines); diff != "" {
+				if diff := cmp.Diff(tt.want, j.all()); diff != "" {
 					t.Errorf("-want +got:\n%s", diff)
 				}
 				// The one that hangs ends at last; the bubble waits for all its goroutines.
