@@ -3,6 +3,7 @@ package enrich
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -74,14 +75,13 @@ func (d *decoder) decode(raw []byte, damage string) (*schemas.Event, error) {
 
 // hurt records what is wrong with the event; each thing once.
 func (d *decoder) hurt(what string) {
-	for _, have := range d.damage {
-		if have == what {
-			return
-		}
+	if slices.Contains(d.damage, what) {
+		return
 	}
 	d.damage = append(d.damage, what)
 }
 
+//nolint:cyclop // one case per member, none with a branch worth a name
 func (d *decoder) member(key, value []byte) int {
 	e := &d.event
 	switch name := d.key(key); name {
@@ -325,13 +325,8 @@ func (d *decoder) time(name string, value []byte) int64 {
 // ten times as fast as time.Parse.
 func parseMicro(s string) (int64, bool) {
 	const form = "0000-00-00T00:00:00.000000Z"
-	if len(s) != len(form) {
+	if !hasForm(s, form) {
 		return 0, false
-	}
-	for i := range len(form) {
-		if c := s[i]; form[i] == '0' && (c < '0' || c > '9') || form[i] != '0' && c != form[i] {
-			return 0, false
-		}
 	}
 	number := func(from, to int) (n int) {
 		for _, c := range []byte(s[from:to]) {
@@ -349,4 +344,17 @@ func parseMicro(s string) (int64, bool) {
 		return 0, false // the month has no such day
 	}
 	return t.Unix()*1_000_000 + int64(number(20, 26)), true
+}
+
+// hasForm says whether s is form with any digits in the place of its zeros.
+func hasForm(s, form string) bool {
+	if len(s) != len(form) {
+		return false
+	}
+	for i := range len(form) {
+		if c := s[i]; form[i] == '0' && (c < '0' || c > '9') || form[i] != '0' && c != form[i] {
+			return false
+		}
+	}
+	return true
 }

@@ -48,10 +48,10 @@ func newWindow(size int) *window {
 //
 // The same fingerprint from the same source with other bytes is another event: the client
 // chooses the auditID, so all of the fingerprint may be equal by intent.
-func (w *window) add(id, print schemas.ID, source string) (copied bool) {
+func (w *window) add(id, fingerprint schemas.ID, source string) (copied bool) {
 	s := w.source(source)
-	entry := seen{id: id, print: print, source: s}
-	set, counts := w.ids[id], w.prints[print]
+	entry := seen{id: id, print: fingerprint, source: s}
+	set, counts := w.ids[id], w.prints[fingerprint]
 	copied = set.records > 0
 	if set.sources&(1<<s) == 0 {
 		// First time that this source sends these bytes: one more of its events.
@@ -63,7 +63,7 @@ func (w *window) add(id, print schemas.ID, source string) (copied bool) {
 		if counts[s] < ^uint16(0) {
 			counts[s]++
 			entry.counted = true
-			w.prints[print] = counts
+			w.prints[fingerprint] = counts
 		}
 	}
 	set.records++

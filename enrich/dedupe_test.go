@@ -70,26 +70,26 @@ func TestWindowProperty(t *testing.T) {
 		distinct := map[byte]map[string]map[schemas.ID]bool{}
 		kept := map[byte]int{}
 		for range 300 {
-			print, source := byte(random.IntN(5)), []string{"webhook", "file", "kafka"}[random.IntN(3)]
-			id := schemas.ID{print, byte(random.IntN(4)), source[0]}
-			if !w.add(id, schemas.ID{print}, source) {
-				kept[print]++
+			mark, source := byte(random.IntN(5)), []string{"webhook", "file", "kafka"}[random.IntN(3)]
+			id := schemas.ID{mark, byte(random.IntN(4)), source[0]}
+			if !w.add(id, schemas.ID{mark}, source) {
+				kept[mark]++
 			}
-			if distinct[print] == nil {
-				distinct[print] = map[string]map[schemas.ID]bool{}
+			if distinct[mark] == nil {
+				distinct[mark] = map[string]map[schemas.ID]bool{}
 			}
-			if distinct[print][source] == nil {
-				distinct[print][source] = map[schemas.ID]bool{}
+			if distinct[mark][source] == nil {
+				distinct[mark][source] = map[schemas.ID]bool{}
 			}
-			distinct[print][source][id] = true
+			distinct[mark][source][id] = true
 		}
-		for print, sources := range distinct {
+		for mark, sources := range distinct {
 			most := 0
 			for _, ids := range sources {
 				most = max(most, len(ids))
 			}
-			if kept[print] != most {
-				t.Fatalf("seed %d: kept %d events of a fingerprint that one source sent %d times", seed, kept[print], most)
+			if kept[mark] != most {
+				t.Fatalf("seed %d: kept %d events of a fingerprint that one source sent %d times", seed, kept[mark], most)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,13 +62,13 @@ func rawRecord(tb testing.TB, raw []byte, cluster, source string) *kgo.Record {
 		tb.Fatal(err)
 	}
 	var h schemas.Hasher
-	print := h.Fingerprint(cluster, &schemas.FingerprintFields{
+	fingerprint := h.Fingerprint(cluster, &schemas.FingerprintFields{
 		AuditID: e.AuditID, Stage: e.Stage, RequestReceived: strconv.FormatInt(e.EventTime, 10),
 		StageTime: strconv.FormatInt(e.StageTime, 10), Username: e.User, Verb: e.Verb, RequestURI: e.RequestURI,
 		Code: strconv.Itoa(int(e.Code)),
 	})
 	return &kgo.Record{
-		Topic: schemas.TopicRaw, Key: print[:], Value: raw,
+		Topic: schemas.TopicRaw, Key: fingerprint[:], Value: raw,
 		Headers: []kgo.RecordHeader{
 			{Key: schemas.HeaderVersion, Value: []byte("1")},
 			{Key: schemas.HeaderCluster, Value: []byte(cluster)},
@@ -240,9 +241,11 @@ func TestCopiesAfterRestart(t *testing.T) {
 		again := *r
 		b.produce(&again)
 	}
-	b.client.Flush(t.Context())
+	if err := b.client.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	stop = b.start(b.config("b"))
-	b.records = b.records[:len(b.records):len(b.records)]
+	b.records = slices.Clip(b.records)
 	n := 0
 	var h schemas.Hasher
 	fresh := rawRecord(t, []byte(`{"auditID":"fresh"}`), "end2", schemas.SourceWebhook)

@@ -8,6 +8,7 @@
 package identity
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/auditmill/auditmill/schemas"
@@ -207,12 +208,7 @@ func isEmail(s string) bool {
 }
 
 func has(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 func extra(e *schemas.Event, key string) string {

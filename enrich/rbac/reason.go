@@ -4,6 +4,7 @@
 package rbac
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -177,10 +178,5 @@ func azure(reason string) *Grant {
 }
 
 func oneOf(s string, options ...string) bool {
-	for _, o := range options {
-		if s == o {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(options, s)
 }

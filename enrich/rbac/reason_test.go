@@ -16,16 +16,26 @@ func TestParse(t *testing.T) {
 		decision, reason string
 		want             Grant
 	}{
-		{"allow", `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to Group "g"`,
-			Grant{"rbac", "ClusterRoleBinding", "b", "ClusterRole", "r", "Group", "g"}},
-		{"allow", `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u \"x\" of y"`,
-			Grant{"rbac", "ClusterRoleBinding", "b", "ClusterRole", "r", "User", `u "x" of y`}},
-		{"allow", `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to ServiceAccount "sa/ns"`,
-			Grant{"rbac", "ClusterRoleBinding", "b", "ClusterRole", "r", "ServiceAccount", "ns/sa"}},
-		{"allow", `RBAC: allowed by RoleBinding "b/ns" of Role "r" to Group "g/h"`,
-			Grant{"rbac", "RoleBinding", "ns/b", "Role", "r", "Group", "g/h"}},
-		{"allow", `EKS Access Policy: allowed by ClusterRoleBinding "arn:aws:iam::1:role/a+` + eksPolicy + `" of ClusterRole "` + eksPolicy + `" to User "AROA1"`,
-			Grant{"eks", "ClusterRoleBinding", "arn:aws:iam::1:role/a+" + eksPolicy, "ClusterRole", eksPolicy, "User", "AROA1"}},
+		{
+			"allow", `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to Group "g"`,
+			Grant{"rbac", "ClusterRoleBinding", "b", "ClusterRole", "r", "Group", "g"},
+		},
+		{
+			"allow", `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u \"x\" of y"`,
+			Grant{"rbac", "ClusterRoleBinding", "b", "ClusterRole", "r", "User", `u "x" of y`},
+		},
+		{
+			"allow", `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to ServiceAccount "sa/ns"`,
+			Grant{"rbac", "ClusterRoleBinding", "b", "ClusterRole", "r", "ServiceAccount", "ns/sa"},
+		},
+		{
+			"allow", `RBAC: allowed by RoleBinding "b/ns" of Role "r" to Group "g/h"`,
+			Grant{"rbac", "RoleBinding", "ns/b", "Role", "r", "Group", "g/h"},
+		},
+		{
+			"allow", `EKS Access Policy: allowed by ClusterRoleBinding "arn:aws:iam::1:role/a+` + eksPolicy + `" of ClusterRole "` + eksPolicy + `" to User "AROA1"`,
+			Grant{"eks", "ClusterRoleBinding", "arn:aws:iam::1:role/a+" + eksPolicy, "ClusterRole", eksPolicy, "User", "AROA1"},
+		},
 		{"allow", "access granted by IAM permissions.", Grant{Authorizer: "gke"}},
 		{"allow", "Access allowed by Azure RBAC", Grant{Authorizer: "azure"}},
 		{"allow", "Access allowed by Azure RBAC Role Assignment 1-2 of Role Reader to user 3-4", Grant{"azure", "", "1-2", "", "Reader", "User", "3-4"}},
