@@ -25,7 +25,7 @@ func newReplay(*options) *cobra.Command {
 what is. Lines that are no events are named on standard error and not sent. Exit status 0 if every event was accepted.`,
 		Example: `  auditmill replay audit.log audit-2026-03-01.log.gz --url https://auditmill:8443 --token-file token --cluster prod
   auditmill replay sample.jsonl.gz --url http://127.0.0.1:8080 --cluster test --rate 1000`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return &usageError{errors.New("name at least one file; see 'auditmill replay --help'")}
 			}
@@ -47,7 +47,7 @@ what is. Lines that are no events are named on standard error and not sent. Exit
 			out := cmd.ErrOrStderr()
 			progress := newProgress(out)
 			cfg.Progress = progress.show
-			cfg.Report = func(b replay.Bad) { progress.say(b.Error()) }
+			cfg.Report = func(b replay.Bad) { progress.say(b.String()) }
 			start := time.Now()
 			counts, err := replay.Files(ctx, cfg, args...)
 			progress.end()
