@@ -28,7 +28,7 @@ type recorder struct {
 	dead     []kafka.Dead
 	// fail is asked before each call, and its error returned; kept says that the body
 	// was published all the same.
-	fail func() (err error, kept bool) //nolint:revive,staticcheck // reads better this way round
+	fail func() (err error, kept bool) //nolint:staticcheck // reads better this way round
 }
 
 func (r *recorder) Publish(_ context.Context, cluster string, body []byte) error {
@@ -50,7 +50,7 @@ func (r *recorder) Dead(_ context.Context, cluster string, letter kafka.Dead) er
 	return err
 }
 
-func (r *recorder) failure() (err error, kept bool) { //nolint:revive,staticcheck // see fail
+func (r *recorder) failure() (err error, kept bool) { //nolint:revive // see fail
 	if r.fail == nil {
 		return nil, true
 	}

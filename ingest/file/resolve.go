@@ -32,7 +32,7 @@ func (a aside) same(c candidate) bool {
 }
 
 // keepsAside reports whether an unchanged file is still left alone.
-func (s *Source) keepsAside(a aside, c candidate) bool {
+func (s *Source) keepsAside(a aside) bool {
 	switch a.why {
 	case asideCopy:
 		owner := a.entry.owner

@@ -111,8 +111,10 @@ func TestUnusableCheckpoint(t *testing.T) {
 		set  func(b *bench)
 		want string
 	}{
-		"no JSON": {func(b *bench) { b.must(os.WriteFile(b.cfg.Checkpoint, []byte("{"), 0o600)) },
-			"unexpected end of JSON input; move it away"},
+		"no JSON": {
+			func(b *bench) { b.must(os.WriteFile(b.cfg.Checkpoint, []byte("{"), 0o600)) },
+			"unexpected end of JSON input; move it away",
+		},
 		"newer version": {func(b *bench) {
 			b.must(os.WriteFile(b.cfg.Checkpoint, []byte(`{"version": 2}`), 0o600))
 		}, "it has version 2, this program reads version 1"},
@@ -120,8 +122,10 @@ func TestUnusableCheckpoint(t *testing.T) {
 			b.must(os.WriteFile(b.cfg.Checkpoint, []byte(`{"version": 1, "files": [{"head": "x"}]}`), 0o600))
 		}, "entry 0 is not complete"},
 		"in use": {func(b *bench) { b.start() }, "give each its own"},
-		"no directory": {func(b *bench) { b.cfg.Checkpoint = b.path("a.log/files.json") },
-			"creating the directory of the checkpoint"},
+		"no directory": {
+			func(b *bench) { b.cfg.Checkpoint = b.path("a.log/files.json") },
+			"creating the directory of the checkpoint",
+		},
 		"no file": {func(b *bench) { b.must(os.Mkdir(b.cfg.Checkpoint, 0o700)) }, "is a directory"},
 	}
 	for name, tt := range tests {

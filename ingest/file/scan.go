@@ -71,7 +71,7 @@ func (st *stream) hasNews(now time.Time) bool {
 	if st.entry == nil || st.file == nil || st.broken {
 		return false
 	}
-	given := !st.content.compressed() && now.Sub(st.modTime) >= abandoned
+	given := !st.content.compressed() && now.Sub(st.since) >= abandoned
 	return st.seen != st.size || given && st.seen > st.offset
 }
 
@@ -87,7 +87,7 @@ func (st *stream) changed(c candidate) bool {
 // update notes what the listing says of a stream.
 func (s *Source) update(st *stream, c candidate) {
 	if st.changed(c) && st.file != nil {
-		st.seen = -1
+		st.seen, st.since = -1, s.now()
 	}
 	st.size, st.modTime = c.info.Size(), c.info.ModTime()
 	st.listed, st.gone, st.input = true, time.Time{}, c.input
@@ -105,7 +105,7 @@ func (s *Source) update(st *stream, c candidate) {
 // now, or cannot be opened.
 func (s *Source) admit(c candidate) *stream {
 	a, known := s.asides[c.key]
-	if known && a.same(c) && s.keepsAside(a, c) {
+	if known && a.same(c) && s.keepsAside(a) {
 		return nil
 	}
 	st := &stream{key: c.key, path: c.path, input: c.input, seen: -1}
@@ -153,7 +153,7 @@ func (s *Source) vanished() (unknown []*stream) {
 			st.gone = s.now()
 		}
 		if info.Size() != st.size || !info.ModTime().Equal(st.modTime) {
-			st.size, st.modTime, st.seen = info.Size(), info.ModTime(), -1
+			st.size, st.modTime, st.seen, st.since = info.Size(), info.ModTime(), -1, s.now()
 		}
 		// It is older than what has its name now.
 		s.order[st.input] = slices.Insert(s.order[st.input], 0, st)
@@ -260,7 +260,7 @@ func (s *Source) needless(st *stream) bool {
 	if st.content.compressed() {
 		return st.seen == st.size
 	}
-	return st.seen == st.offset && st.seen == st.size && s.now().Sub(st.modTime) > abandoned &&
+	return st.seen == st.offset && st.seen == st.size && s.now().Sub(st.since) > abandoned &&
 		!slices.ContainsFunc(s.inputs, func(in Input) bool { return in.Path == st.path })
 }
 

@@ -36,6 +36,7 @@ type stream struct {
 	gone   time.Time // since when none does
 	last   bool      // no more will come
 	ready  bool      // there may be something to read
+	since  time.Time // since when it is known to be as it is
 	seen   int64     // how far it was looked at; -1 to look again
 	broken bool      // compressed, and faulty from here on
 }
@@ -148,8 +149,7 @@ func (s *Source) final(st *stream, err error) bool {
 	if !errors.Is(err, io.EOF) {
 		return false
 	}
-	return st.content.compressed() || st.last || !s.cfg.Follow ||
-		s.now().Sub(st.modTime) >= abandoned
+	return st.content.compressed() || st.last || !s.cfg.Follow || s.now().Sub(st.since) >= abandoned
 }
 
 // ended looks at why there is nothing more to read.
@@ -177,16 +177,17 @@ func (s *Source) stepLong(ctx context.Context, st *stream) (more bool, err error
 	if len(data) == 0 && err != nil && !errors.Is(err, io.EOF) {
 		return false, s.ended(st, err)
 	}
-	line, part := st.entry.Line, data
-	skip, last := 0, false
-	if n := bytes.IndexByte(data, '\n'); n >= 0 {
-		part, skip, last = data[:n], 1, true
-	} else if len(data) > partSize {
+	line := st.entry.Line
+	part, _, last := bytes.Cut(data, []byte{'\n'})
+	skip := isTrue(last)
+	if !last && len(data) > partSize {
 		part = data[:partSize]
-	} else if last = s.final(st, err); !last {
-		st.seen = st.offset + int64(len(data))
-		st.content.keep(data, st.offset)
-		return false, s.ended(st, err)
+	} else if !last {
+		if last = s.final(st, err); !last {
+			st.seen = st.offset + int64(len(data))
+			st.content.keep(data, st.offset)
+			return false, s.ended(st, err)
+		}
 	}
 	if len(part) > 0 {
 		letter := s.letter(st, part, last)

@@ -2,6 +2,7 @@ package split
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -20,12 +21,30 @@ const (
 	annotationTruncated = "audit.k8s.io/truncated"
 )
 
-// member takes what matters of one member of an object. key includes its quotes.
-func (s *Splitter) member(key, value []byte) {
-	if bytes.IndexByte(key, '\\') >= 0 {
-		plain, _ := jsonscan.String(key)
-		key = []byte(`"` + plain + `"`)
+// member reads the value at at and takes of it what matters. key includes its quotes.
+func (s *Splitter) member(key []byte, at int) (end int, err error) {
+	var inner []byte // what matters inside the value, if that is an object
+	switch name := string(key); name {
+	case `"user"`:
+		inner, end, err = s.get(at, "username")
+	case `"responseStatus"`:
+		inner, end, err = s.get(at, "code")
+	case `"annotations"`:
+		inner, end, err = s.get(at, annotationTruncated)
+	default:
+		if bytes.IndexByte(key, '\\') >= 0 {
+			plain, _ := jsonscan.String(key)
+			return s.member([]byte(`"`+plain+`"`), at)
+		}
+		end, err = jsonscan.Skip(s.body, at)
 	}
+	if err == nil {
+		s.take(key, s.body[at:end], inner)
+	}
+	return end, err
+}
+
+func (s *Splitter) take(key, value, inner []byte) {
 	f := &s.item.Fields
 	switch string(key) {
 	case `"auditID"`:
@@ -41,18 +60,11 @@ func (s *Splitter) member(key, value []byte) {
 	case `"requestURI"`:
 		f.RequestURI = s.text(value)
 	case `"user"`:
-		f.Username = ""
-		if name, ok := get(value, "username"); ok {
-			f.Username = s.text(name)
-		}
+		f.Username = s.text(inner)
 	case `"responseStatus"`:
-		f.Code = ""
-		if code, ok := get(value, "code"); ok {
-			f.Code = codeText(code)
-		}
+		f.Code = codeText(inner)
 	case `"annotations"`:
-		flag, _ := get(value, annotationTruncated)
-		s.seen.truncated = string(flag) == `"true"`
+		s.seen.truncated = string(inner) == `"true"`
 	case `"kind"`:
 		s.seen.kind, s.seen.hasKind = s.text(value), true
 	case `"apiVersion"`:
@@ -62,18 +74,38 @@ func (s *Splitter) member(key, value []byte) {
 	}
 }
 
-// get is jsonscan.Get for a value that may be anything.
-func get(value []byte, key string) ([]byte, bool) {
-	if value[0] != '{' {
-		return nil, false
+// get reads the value at at and returns the last member called key, if it is an object
+// that has one.
+func (s *Splitter) get(at int, key string) (value []byte, end int, err error) {
+	if at >= len(s.body) || s.body[at] != '{' {
+		end, err = jsonscan.Skip(s.body, at)
+		return nil, end, err
 	}
-	return jsonscan.Get(value, key)
+	it := jsonscan.Object(s.body[at:])
+	for it.Next() {
+		if jsonscan.KeyIs(it.Key(), key) {
+			value = it.Value()
+		}
+	}
+	return value, at + it.End(), shift(it.Err(), at)
+}
+
+// shift moves the place of an error by n bytes.
+func shift(err error, n int) error {
+	if err == nil {
+		return nil
+	}
+	var syntax *jsonscan.SyntaxError
+	if errors.As(err, &syntax) {
+		return syntaxAt(n+syntax.Offset, syntax.Reason)
+	}
+	return err
 }
 
 // text returns the string that value is, empty if it is none. It allocates nothing: the
 // result shares memory with the input or with scratch.
 func (s *Splitter) text(value []byte) string {
-	if value[0] != '"' {
+	if len(value) == 0 || value[0] != '"' {
 		return ""
 	}
 	if inner := value[1 : len(value)-1]; jsonscan.Plain(inner) {
@@ -90,6 +122,9 @@ func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) 
 // shippers that decode numbers as floating point write 200.0 or 2e2, and the API server
 // leaves 0 out.
 func codeText(value []byte) string {
+	if len(value) == 0 {
+		return ""
+	}
 	n, ok := jsonscan.Int(value)
 	if ok && n >= 100 { // as the API server writes it
 		return alias(value)

@@ -217,7 +217,7 @@ func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 			if allowed != inList && s.beginsItems(start, key, at) {
 				return s.list(at), nil
 			}
-			end, err = jsonscan.Skip(s.body, at)
+			end, err = s.member(key, at)
 		}
 		if err != nil {
 			if allowed != inList && s.seen.kind == kindList {
@@ -228,7 +228,6 @@ func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 			}
 			return end, err
 		}
-		s.member(key, s.body[at:end])
 		pos = jsonscan.SkipSpace(s.body, end)
 		switch {
 		case pos < len(s.body) && s.body[pos] == ',':
