@@ -226,6 +226,7 @@ func TestLongLines(t *testing.T) {
 			b.scan()
 			b.stop() // in the middle of the line
 			b.scan()
+			b.time = b.time.Add(abandoned)
 			b.scan()
 			if want := lines(0, 2) + fits + lines(2, 2); b.out.text() != want {
 				t.Errorf("published %s", brief(b.out.text()))

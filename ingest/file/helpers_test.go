@@ -28,7 +28,7 @@ type recorder struct {
 	dead     []kafka.Dead
 	// fail is asked before each call, and its error returned; kept says that the body
 	// was published all the same.
-	fail func() (err error, kept bool) //nolint:staticcheck // reads better this way round
+	fail func() (err error, kept bool)
 }
 
 func (r *recorder) Publish(_ context.Context, cluster string, body []byte) error {
