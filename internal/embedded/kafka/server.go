@@ -111,6 +111,7 @@ func (s *Server) start() error {
 	// What reading the segments took is not needed again.
 	debug.FreeOSMemory()
 	s.journal.watch(s.cluster)
+	limitFetches(s.cluster)
 	s.addr = s.cluster.ListenAddrs()[0]
 	s.janitor, err = startJanitor(s)
 	if err != nil {
