@@ -39,12 +39,16 @@ func TestLoadRules(t *testing.T) {
 		{"own", RulesConfig{Directories: []string{own}}, 1, nil},
 		{"one left out", RulesConfig{Embedded: true, Disable: []string{execID}}, 1, nil},
 		{
-			"unknown", RulesConfig{Embedded: true, Disable: []string{"x", "y"}}, 0,
+			"unknown",
+			RulesConfig{Embedded: true, Disable: []string{"x", "y"}},
+			0,
 			[]string{`alert.rules.disable: there is no rule with the id "x"`, `"y"`},
 		},
 		{"none left", RulesConfig{Embedded: true, Disable: []string{execID, secretID}}, 0, []string{"no rule is left"}},
 		{
-			"every fault", RulesConfig{Directories: []string{broken, empty, filepath.Join(empty, "missing")}}, 0,
+			"every fault",
+			RulesConfig{Directories: []string{broken, empty, filepath.Join(empty, "missing")}},
+			0,
 			[]string{broken, "a.yml", "b.yml", empty + ": there is no rule", "missing"},
 		},
 		{"same id twice", RulesConfig{Embedded: true, Directories: []string{same}}, 0, []string{"copy.yml", "secret.yml"}},

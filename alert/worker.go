@@ -125,7 +125,7 @@ func (s *Service) write(ctx context.Context, out outcome) error {
 	if out.dead != nil {
 		pending = out.dead.Records(schemas.TopicDead)
 	}
-	for wait := retryMin; len(pending) > 0; wait = min(2*wait, retryMax) {
+	for wait := shortestWait; len(pending) > 0; wait = min(2*wait, longestWait) {
 		var failed []*kgo.Record
 		var cause error
 		for _, result := range s.client.ProduceSync(ctx, pending...) {
@@ -150,8 +150,8 @@ func (s *Service) write(ctx context.Context, out outcome) error {
 }
 
 const (
-	retryMin = 100 * time.Millisecond
-	retryMax = 10 * time.Second
+	shortestWait = 100 * time.Millisecond
+	longestWait  = 10 * time.Second
 )
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -224,6 +224,7 @@ type fakeSlack struct {
 }
 
 func newFakeSlack(t *testing.T) *fakeSlack {
+	t.Helper()
 	s := &fakeSlack{conns: make(chan net.Conn)}
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	listener := &pipeListener{conns: s.conns, closed: make(chan struct{})}

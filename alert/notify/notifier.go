@@ -120,7 +120,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 	group.Go(func() error { return n.watchLag(running) })
 	overdue.Go(func() { n.closeOverdue(running, finished) })
 	err = group.Wait()
-	n.commit()
+	n.commit(context.WithoutCancel(ctx))
 	switch {
 	case ctx.Err() == nil || !errors.Is(err, context.Canceled):
 		return err
@@ -182,9 +182,9 @@ func (n *Notifier) revoked(ctx context.Context, client *kgo.Client, m map[string
 	}
 }
 
-func (n *Notifier) commit() {
-	// Run's context has ended; what was posted is committed all the same.
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+// commit is given a context that outlives Run's: what was posted is committed all the same.
+func (n *Notifier) commit(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if err := n.client.CommitMarkedOffsets(ctx); err != nil && !errors.Is(err, kgo.ErrClientClosed) {
 		n.log.Warn("offsets not committed at the end", "topic", schemas.TopicAlerts, "err", err)

@@ -128,7 +128,7 @@ func (n *Notifier) backoff() time.Duration {
 	if d <= 0 || d > n.cfg.RetryMax {
 		d = n.cfg.RetryMax
 	}
-	return d/2 + rand.N(d/2+1) //nolint:gosec // G404: spreads load, protects nothing
+	return d/2 + rand.N(d/2+1)
 }
 
 // refused gives an alert to the dead-letter topic that the sink will never accept.

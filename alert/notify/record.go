@@ -109,9 +109,8 @@ func (n *Notifier) follow(ctx context.Context, client *kgo.Client) error {
 
 // learn takes in one record of the notifications topic.
 func (n *Notifier) learn(r *kgo.Record, now time.Time) error {
-	var newer *versionError
 	err := checkVersion(r)
-	if errors.As(err, &newer) {
+	if _, ok := errors.AsType[*versionError](err); ok {
 		return err
 	}
 	var s State

@@ -150,8 +150,7 @@ func (s *slackBot) Post(ctx context.Context, m *Message, plain bool) (Receipt, e
 // transportError is an attempt without an answer, or with one that is no answer.
 func transportError(err error) *Error {
 	// The text of a url.Error holds the URL, and a webhook URL is a secret.
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	e := &Error{Class: Transient, Reason: "connection", Unknown: true, Err: fmt.Errorf("posting to Slack: %w", err)}
@@ -163,8 +162,7 @@ func transportError(err error) *Error {
 	if errors.As(err, &op) && op.Op == "dial" {
 		e.Unknown = false
 	}
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		e.Reason = "answer"
 	}
 	return e

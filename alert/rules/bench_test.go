@@ -5,8 +5,10 @@ import (
 	"os"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditmill/auditmill/alert/rule"
 	"github.com/auditmill/auditmill/alert/rule/ruletest"
@@ -65,6 +67,11 @@ func encoded(b *testing.B, size int) (values [][]byte, events int) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return encode(b, lines, size), len(lines)
+}
+
+func encode(b *testing.B, lines [][]byte, size int) (values [][]byte) {
+	b.Helper()
 	builder := schemas.NewBuilder()
 	for first := 0; first < len(lines); first += size {
 		builder.Reset()
@@ -81,7 +88,7 @@ func encoded(b *testing.B, size int) (values [][]byte, events int) {
 		}
 		values = append(values, value)
 	}
-	return values, len(lines)
+	return values
 }
 
 func perEvent(b *testing.B, events int) {
@@ -144,6 +151,77 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 	perEvent(b, events)
+}
+
+// BenchmarkBatch is the way of a record through the service until its matches: open the
+// batch and evaluate 200 rules. Once as recorded, where a third of the traffic is what rules
+// look for, and once with the events alone for which no rule had to parse the raw event.
+func BenchmarkBatch(b *testing.B) {
+	lines, err := ruletest.Recording(recording)
+	if err != nil {
+		b.Fatal(err)
+	}
+	set := many(b, 200)
+	b.Run("recorded", func(b *testing.B) { benchmarkBatch(b, set, lines) })
+	quiet := withoutParsing(b, set, lines)
+	b.Run("quiet", func(b *testing.B) { benchmarkBatch(b, set, quiet) })
+}
+
+func benchmarkBatch(b *testing.B, set *rule.Set, lines [][]byte) {
+	evaluator, reader := set.NewEvaluator(), schemas.NewReader()
+	values := encode(b, lines, 2000)
+	matches := 0
+	match := func(int, int) { matches++ }
+	b.ReportAllocs()
+	before := cpuTime(b)
+	for b.Loop() {
+		matches = 0
+		for _, value := range values {
+			batch, err := reader.Open(value)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := evaluator.Match(batch, match); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	events := float64(len(lines)) * float64(b.N)
+	b.ReportMetric(events/(cpuTime(b)-before).Seconds(), "events/cpu-s")
+	b.ReportMetric(float64(evaluator.Stats().Parsed)/events, "parsed/event")
+	b.ReportMetric(float64(matches)/float64(len(lines)), "matches/event")
+	perEvent(b, len(lines))
+}
+
+// withoutParsing returns the events for which set does not parse the raw event.
+func withoutParsing(b *testing.B, set *rule.Set, lines [][]byte) [][]byte {
+	b.Helper()
+	evaluator, reader := set.NewEvaluator(), schemas.NewReader()
+	var quiet [][]byte
+	for i, value := range encode(b, lines, 1) {
+		batch, err := reader.Open(value)
+		if err != nil {
+			b.Fatal(err)
+		}
+		before := evaluator.Stats().Parsed
+		if err := evaluator.Match(batch, func(int, int) {}); err != nil {
+			b.Fatal(err)
+		}
+		if evaluator.Stats().Parsed == before {
+			quiet = append(quiet, lines[i])
+		}
+	}
+	return quiet
+}
+
+// cpuTime is what the process has used, whatever else runs on the machine.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // What a batch costs in allocations must not depend on its rows.
