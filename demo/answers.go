@@ -11,20 +11,22 @@ import (
 type question struct{ text, sql string }
 
 // questions are answered at the end of the demo, and can be asked again by `auditmill query`.
-var questions = []question{
-	{"Who read secrets?", `SELECT cluster, actor, actor_kind AS kind, count() AS reads, uniqExact(namespace, name) AS secrets,
+func questions() []question {
+	return []question{
+		{"Who read secrets?", `SELECT cluster, actor, actor_kind AS kind, count() AS reads, uniqExact(namespace, name) AS secrets,
 	any(grant_binding) AS through FROM secret_reads WHERE actor_kind != 'control_plane'
 	GROUP BY cluster, actor, kind ORDER BY reads DESC, cluster, actor LIMIT 8`},
-	{"Who was denied, and what?", `SELECT cluster, actor, sum(requests) AS denied, arraySlice(arraySort(groupUniqArray(concat(verb, ' ', resource))), 1, 4) AS what
+		{"Who was denied, and what?", `SELECT cluster, actor, sum(requests) AS denied, arraySlice(arraySort(groupUniqArray(concat(verb, ' ', resource))), 1, 4) AS what
 	FROM denied_by_actor GROUP BY cluster, actor ORDER BY denied DESC, cluster, actor LIMIT 8`},
-	{"Which pods are privileged, and who made them?", `SELECT cluster, actor, verb, resource, namespace, object, images[1] AS image, outcome
+		{"Which pods are privileged, and who made them?", `SELECT cluster, actor, verb, resource, namespace, object, images[1] AS image, outcome
 	FROM privileged_pods WHERE actor_kind != 'control_plane' ORDER BY event_time, cluster LIMIT 8`},
-	{"Who was busiest, minute by minute?", `SELECT minute, cluster, actor, requests FROM busiest_actors_per_minute
+		{"Who was busiest, minute by minute?", `SELECT minute, cluster, actor, requests FROM busiest_actors_per_minute
 	ORDER BY minute DESC, requests DESC LIMIT 8`},
+	}
 }
 
 func answer(ctx context.Context, conn load.Conn, database string, s *screen) error {
-	for _, q := range questions {
+	for _, q := range questions() {
 		var table bytes.Buffer
 		if err := load.Query(ctx, conn, database, q.sql, "PrettyCompactMonoBlock", &table); err != nil {
 			return err

@@ -121,7 +121,7 @@ func counts(ctx context.Context, conn load.Conn, sql string) (map[string]int, er
 	if err != nil {
 		return nil, fmt.Errorf("checking: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err says how it went
 	out := make(map[string]int)
 	for rows.Next() {
 		var key string

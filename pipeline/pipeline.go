@@ -134,7 +134,7 @@ func Prepare(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // only idle connections are left
 	if _, err := load.Migrate(ctx, conn, cfg.ClickHouse.SQL()); err != nil {
 		return fmt.Errorf("migrating ClickHouse: %w", err)
 	}

@@ -96,6 +96,7 @@ func StartServers(ctx context.Context, cfg Embedded, logger *slog.Logger, progre
 	s := &Servers{}
 	k := kafka.DefaultConfig()
 	k.Dir, k.Port, k.Sync, k.Logger = filepath.Join(dir, "kafka"), cfg.Kafka.Port, cfg.Kafka.Sync, logger
+	//nolint:contextcheck // the server lives until Stop, not until a context ends
 	if s.Kafka, err = kafka.Start(k); err != nil {
 		return nil, fmt.Errorf("starting the embedded Kafka: %w", err)
 	}

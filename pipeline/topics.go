@@ -59,6 +59,7 @@ func TopicsError(states []kafka.TopicState) error {
 			for _, d := range s.Diffs {
 				wrong = append(wrong, s.Name+": "+d.String())
 			}
+		case kafka.TopicOK, kafka.TopicCreated:
 		}
 	}
 	if len(wrong) == 0 {

@@ -38,7 +38,7 @@ newer build has migrated. Exit status 1 if migrations are pending and --apply wa
 			if err != nil {
 				return err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }() // only idle connections are left
 			if apply {
 				applied, err := load.Migrate(ctx, conn, cfg.ClickHouse.SQL())
 				if err != nil {
@@ -120,7 +120,7 @@ busiest_actors_per_minute, exec_sessions, rbac_changes.`,
 			if err != nil {
 				return err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }() // only idle connections are left
 			return load.Query(ctx, conn, cfg.ClickHouse.Database, sql, clickHouseFormat, cmd.OutOrStdout())
 		},
 	}

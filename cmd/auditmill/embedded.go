@@ -58,7 +58,7 @@ func (o *options) startKafka(_ context.Context, cmd *cobra.Command) (func(contex
 	if k.Logger, err = obsLogger(cmd, cfg); err != nil {
 		return nil, err
 	}
-	s, err := kafka.Start(k)
+	s, err := kafka.Start(k) //nolint:contextcheck // the server lives until Stop, not until a context ends
 	if err != nil {
 		return nil, err
 	}

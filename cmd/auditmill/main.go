@@ -27,7 +27,7 @@ func main() {
 }
 
 func execute(ctx context.Context, args []string) int {
-	root := newRoot()
+	root := newRoot() //nolint:contextcheck // commands get theirs from ExecuteContext
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

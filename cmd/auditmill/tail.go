@@ -42,7 +42,7 @@ path with dots; several filters must all hold. Without --raw the field raw of en
 		Example: `  auditmill tail audit.enriched.v1 --filter resource=secrets --filter actor~alice
   auditmill tail audit.alerts.v1 --from-start -n 10
   auditmill tail audit.dead.v1 --from-start | jq .reason`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(topics, args[0]) {
 				return &usageError{fmt.Errorf("name one topic of: %s", strings.Join(topics, ", "))}
 			}
@@ -90,9 +90,12 @@ func tail(cmd *cobra.Command, o *options, t *tailOptions, topic string) error {
 		return err
 	}
 	out := bufio.NewWriter(cmd.OutOrStdout())
-	defer out.Flush()
 	p := printer{out: out, filters: filters, left: t.count, raw: t.raw}
-	return p.follow(ctx, client)
+	err = p.follow(ctx, client)
+	if flushed := out.Flush(); err == nil && flushed != nil {
+		err = ignoreClosedPipe(flushed)
+	}
+	return err
 }
 
 // printer writes the lines that pass the filters.
@@ -105,11 +108,8 @@ type printer struct {
 }
 
 func (p *printer) follow(ctx context.Context, client *kgo.Client) error {
-	for !p.done {
+	for !p.done && ctx.Err() == nil {
 		fetches := client.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
 		for _, e := range fetches.Errors() {
 			if kafka.Fatal(e.Err) {
 				return fmt.Errorf("reading %s/%d: %w", e.Topic, e.Partition, e.Err)
