@@ -29,7 +29,6 @@ type fleet struct {
 type proc struct {
 	name string
 	args []string
-	env  []string
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -71,8 +70,11 @@ func freePort(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	port := l.Addr().(*net.TCPAddr).Port
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // run runs a command that ends by itself.
@@ -149,8 +151,7 @@ func (p *proc) kill() {
 
 // stopAll ends all processes in good order, services before servers.
 func (f *fleet) stopAll() {
-	for i := len(f.procs) - 1; i >= 0; i-- {
-		p := f.procs[i]
+	for _, p := range slices.Backward(f.procs) {
 		p.mu.Lock()
 		p.stopped = true
 		if p.cmd != nil && p.cmd.Process != nil {
