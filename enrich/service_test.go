@@ -437,39 +437,3 @@ func TestConfigFaults(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// BenchmarkEnrich is the whole stage but for Kafka: hash, deduplicate, decode, classify,
-// explain, build, compress.
-func BenchmarkEnrich(b *testing.B) {
-	var records []*kgo.Record
-	size := 0
-	for _, raw := range recording(b) {
-		r := rawRecord(b, raw, "c", schemas.SourceWebhook)
-		records, size = append(records, r), size+len(raw)
-	}
-	cfg := DefaultConfig()
-	p := newPartition(0, &cfg)
-	b.ReportAllocs()
-	events, out, cluster := 0, 0, 0
-	for b.Loop() {
-		// Another cluster each time: the events are new to the window.
-		cluster++
-		name := []byte("c" + strconv.Itoa(cluster))
-		for _, r := range records {
-			r.Headers[1].Value = name
-		}
-		if err := p.add(records); err != nil {
-			b.Fatal(err)
-		}
-		o, err := p.take()
-		if err != nil {
-			b.Fatal(err)
-		}
-		events, out = events+o.rows, out+o.bytes
-	}
-	perEvent := float64(b.Elapsed().Nanoseconds()) / float64(events)
-	b.ReportMetric(perEvent, "ns/event")
-	b.ReportMetric(1e9/perEvent, "events/s")
-	b.ReportMetric(float64(size)/float64(len(records)), "B/event")
-	b.ReportMetric(float64(out)/float64(events), "Bout/event")
-}

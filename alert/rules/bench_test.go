@@ -154,8 +154,8 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 // BenchmarkBatch is the way of a record through the service until its matches: open the
-// batch and evaluate 200 rules. Once as recorded, where a third of the traffic is what rules
-// look for, and once with the events alone for which no rule had to parse the raw event.
+// batch and evaluate 200 rules. Once as recorded, attacks and the noise around them included,
+// and once with the events alone for which no rule has to parse the raw event.
 func BenchmarkBatch(b *testing.B) {
 	lines, err := ruletest.Recording(recording)
 	if err != nil {
