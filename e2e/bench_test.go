@@ -37,6 +37,7 @@ func BenchmarkWebhookToSlack(b *testing.B) {
 }
 
 func webhookToSlack(b *testing.B, rate float64) {
+	b.Helper()
 	slack := newFakeSlack(b)
 	url, services := startForLatency(b, slack.URL)
 	p := prober{b: b, slack: slack, url: url + "/v1/audit/probe?timeout=30s"}
@@ -209,7 +210,7 @@ func (p *prober) probe() time.Duration {
 func (p *prober) post(body []byte) {
 	p.b.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(100 * time.Millisecond) {
-		response, err := http.Post(p.url, "application/json", bytes.NewReader(body)) //nolint:noctx // ends with the server
+		response, err := http.Post(p.url, "application/json", bytes.NewReader(body))
 		if err == nil {
 			_ = response.Body.Close()
 			if response.StatusCode == http.StatusOK {

@@ -58,7 +58,8 @@ func TestKill(t *testing.T) {
 		for _, args := range [][]string{
 			{"ingest", "--set", fmt.Sprintf("ingest.webhook.listen=127.0.0.1:%d", port)},
 			{"enrich", "--set", "enrich.instance=" + instance},
-			{"alert"}, {"load"},
+			{"alert"},
+			{"load"},
 		} {
 			victims = append(victims, f.start(args[0]+instance, append(args, "--set", "ops.listen=127.0.0.1:0")...).kill)
 		}
@@ -81,7 +82,7 @@ func TestKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	expected, err := rules.ExpectedAlerts()
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +142,7 @@ ingest: {webhook: {anonymous: [%s]}}
 
 // killAtRandom kills one victim after the other until ctx ends, and returns how many.
 func killAtRandom(ctx context.Context, victims []func()) int {
-	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)) //nolint:gosec // chance, not secrecy
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	for n := 0; ; n++ {
 		select {
 		case <-time.After(time.Duration(500+random.IntN(1500)) * time.Millisecond):

@@ -22,6 +22,7 @@ func BenchmarkEnrich(b *testing.B) {
 }
 
 func benchmarkEnrich(b *testing.B, limit int) {
+	b.Helper()
 	var records []*kgo.Record
 	size := 0
 	for _, raw := range recording(b) {

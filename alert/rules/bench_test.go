@@ -168,6 +168,7 @@ func BenchmarkBatch(b *testing.B) {
 }
 
 func benchmarkBatch(b *testing.B, set *rule.Set, lines [][]byte) {
+	b.Helper()
 	evaluator, reader := set.NewEvaluator(), schemas.NewReader()
 	values := encode(b, lines, 2000)
 	matches := 0
