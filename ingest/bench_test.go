@@ -73,6 +73,7 @@ func acknowledge(c *kfake.Cluster) *atomic.Int64 {
 
 // cpuTime is what the process has used, whatever else runs on the machine.
 func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
 		tb.Fatal(err)

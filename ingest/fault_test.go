@@ -245,13 +245,11 @@ func TestKilledMidway(t *testing.T) {
 	var senders sync.WaitGroup
 	batches := numberedBatches()
 	for i := range 3 {
-		senders.Add(1)
-		go func() {
-			defer senders.Done()
+		senders.Go(func() {
 			if err := sender(ctx, func() string { return url.Load().(string) }, batches[i*4:i*4+4]); err != nil {
 				t.Errorf("sender: %v", err)
 			}
-		}()
+		})
 	}
 	for range 4 {
 		reached, goOn := make(chan struct{}), make(chan struct{})
@@ -268,7 +266,9 @@ func TestKilledMidway(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- stop() }()
 		close(goOn)
-		<-ended // with an error if somebody had to be cut off
+		if err := <-ended; err != nil {
+			t.Log("somebody had to be cut off: ", err)
+		}
 		var next string
 		_, next, stop = start(t, config, Deps{Kafka: cfg})
 		url.Store(next)

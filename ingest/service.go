@@ -115,7 +115,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer end()
 	group, ctx := errgroup.WithContext(ctx)
 	if s.webhook != nil {
-		addr, err := s.webhook.Listen()
+		addr, err := s.webhook.Listen(ctx)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ package raw
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -144,7 +145,7 @@ func (b *Batch) headersFor(damage string) []kgo.RecordHeader {
 	}
 	if damage != b.damage {
 		b.damage = damage
-		b.damaged = append(b.headers[:len(b.headers):len(b.headers)],
+		b.damaged = append(slices.Clip(b.headers),
 			kgo.RecordHeader{Key: schemas.HeaderDamage, Value: []byte(damage)})
 	}
 	return b.damaged

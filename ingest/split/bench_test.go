@@ -48,6 +48,7 @@ func recordedList(tb testing.TB, n, limit int) []byte {
 
 // cpuTime is what the process has used, whatever else runs on the machine.
 func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
 		tb.Fatal(err)

@@ -95,8 +95,7 @@ func shift(err error, n int) error {
 	if err == nil {
 		return nil
 	}
-	var syntax *jsonscan.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*jsonscan.SyntaxError](err); ok {
 		return syntaxAt(n+syntax.Offset, syntax.Reason)
 	}
 	return err
@@ -144,38 +143,46 @@ func codeText(value []byte) string {
 
 // finish yields the object between start and end, whose members were read, and returns end.
 func (s *Splitter) finish(start, end int) int {
-	f := &s.item.Fields
-	switch {
-	case s.seen.kind == kindList && (s.seen.items == 0 || s.seen.items == 'n'):
+	if s.seen.kind == kindList && (s.seen.items == 0 || s.seen.items == 'n') {
 		return end // a list without items
-	case s.seen.kind == kindList:
-		s.fault(start, end, ReasonNotEvent, "an EventList whose items are no array")
-	case s.seen.hasKind && s.seen.kind != kindEvent:
-		s.fault(start, end, ReasonNotEvent, fmt.Sprintf(
-			"an object of kind %q; send objects of kind Event or EventList", clip(s.seen.kind)))
-	case s.seen.hasAPIVersion && !strings.HasPrefix(s.seen.apiVersion, apiGroup):
-		s.fault(start, end, ReasonNotEvent, fmt.Sprintf(
-			"an object of apiVersion %q; send those of %s", clip(s.seen.apiVersion), apiGroup))
-	case f.AuditID == "" && (f.Stage == "" || f.Verb == ""):
-		s.fault(start, end, ReasonNotEvent,
-			"an object with neither an auditID nor a stage and a verb; "+
-				"if a shipper wrapped the event, have it send the event alone")
-	case end-start > schemas.MaxEventBytes:
+	}
+	if why := s.noEvent(); why != "" {
+		s.fault(start, end, ReasonNotEvent, why)
+		return end
+	}
+	if size := end - start; size > schemas.MaxEventBytes {
 		s.fault(start, end, ReasonTooLarge, fmt.Sprintf(
 			"an event of %d bytes, more than %d; lower the audit level for such objects or have "+
-				"the API server truncate events", end-start, schemas.MaxEventBytes))
-	default:
-		s.flush()
-		s.item.Raw, s.item.Offset = s.body[start:end:end], start
-		switch {
-		case s.recovering:
-			s.item.Damage = DamageRecovered
-		case s.seen.truncated:
-			s.item.Damage = DamageTruncated
-		}
-		s.emit(&s.item)
+				"the API server truncate events", size, schemas.MaxEventBytes))
+		return end
 	}
+	s.flush()
+	s.item.Raw, s.item.Offset = s.body[start:end:end], start
+	switch {
+	case s.recovering:
+		s.item.Damage = DamageRecovered
+	case s.seen.truncated:
+		s.item.Damage = DamageTruncated
+	}
+	s.emit(&s.item)
 	return end
+}
+
+// noEvent says why the object that was read is no audit event; empty if it is one.
+func (s *Splitter) noEvent() string {
+	f := &s.item.Fields
+	switch {
+	case s.seen.kind == kindList:
+		return "an EventList whose items are no array"
+	case s.seen.hasKind && s.seen.kind != kindEvent:
+		return fmt.Sprintf("an object of kind %q; send objects of kind Event or EventList", clip(s.seen.kind))
+	case s.seen.hasAPIVersion && !strings.HasPrefix(s.seen.apiVersion, apiGroup):
+		return fmt.Sprintf("an object of apiVersion %q; send those of %s", clip(s.seen.apiVersion), apiGroup)
+	case f.AuditID == "" && (f.Stage == "" || f.Verb == ""):
+		return "an object with neither an auditID nor a stage and a verb; " +
+			"if a shipper wrapped the event, have it send the event alone"
+	}
+	return ""
 }
 
 func clip(s string) string {

@@ -72,8 +72,7 @@ func (s *Splitter) emit(item *Item) {
 func (s *Splitter) broken(start, end int, err error) {
 	s.loose = true
 	reason, what := ReasonSyntax, err.Error()
-	var syntax *jsonscan.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*jsonscan.SyntaxError](err); ok {
 		switch {
 		case s.atEnd(err) || syntax.Reason == lineEnds:
 			reason, s.cut = ReasonTruncated, end >= len(s.body)
@@ -88,8 +87,8 @@ func (s *Splitter) broken(start, end int, err error) {
 // atEnd reports whether err means that the input ends inside a value: everything up to
 // its end could have been the begin of valid JSON.
 func (s *Splitter) atEnd(err error) bool {
-	var syntax *jsonscan.SyntaxError
-	if !errors.As(err, &syntax) {
+	syntax, ok := errors.AsType[*jsonscan.SyntaxError](err)
+	if !ok {
 		return false
 	}
 	if syntax.Offset >= len(s.body) {
@@ -159,8 +158,7 @@ func (s *Splitter) recoverTop(pos int, err error) int {
 // recoverLine goes on behind the line that ends at end. The next one begins with a
 // bracket, which makes it a safe place at the top level: JSON strings hold no line ends.
 func (s *Splitter) recoverLine(pos, end int, err error) (next int) {
-	var syntax *jsonscan.SyntaxError
-	if errors.As(err, &syntax) && syntax.Offset >= end {
+	if syntax, ok := errors.AsType[*jsonscan.SyntaxError](err); ok && syntax.Offset >= end {
 		err = syntaxAt(end, lineEnds)
 	}
 	s.broken(pos, end, err)
@@ -193,35 +191,37 @@ func (s *Splitter) balanced(pos int) int {
 		switch c := s.body[i]; c {
 		case '"':
 			n := closingQuote(s.body[i+1:])
-			if n < 0 {
+			if n < 0 || !s.endsString(i+1+n) {
 				return -1
 			}
 			s.budget -= n
 			i += n
-			// What stands behind a string tells whether a quote is missing or too many.
-			if next := jsonscan.SkipSpace(s.body, i+1); next < len(s.body) && strings.IndexByte(":,]}", s.body[next]) < 0 {
-				return -1
-			}
 		case '{', '[':
 			s.stack = append(s.stack, c+2) // '{'+2 is '}', '['+2 is ']'
-		case '}', ']':
-			top := len(s.stack) - 1
-			switch {
-			case top < 0 && i > pos:
+		case ',', '}', ']':
+			if len(s.stack) == 0 { // behind a value that is no object or array
 				return i
-			case top < 0 || s.stack[top] != c:
+			}
+			if c == ',' {
+				continue
+			}
+			top := len(s.stack) - 1
+			if s.stack[top] != c {
 				return -1
 			}
 			if s.stack = s.stack[:top]; top == 0 {
 				return i + 1
 			}
-		case ',':
-			if len(s.stack) == 0 && i > pos {
-				return i
-			}
 		}
 	}
 	return -1
+}
+
+// endsString reports whether a string can end before pos. If it cannot, a quote is missing
+// or one too many.
+func (s *Splitter) endsString(pos int) bool {
+	pos = jsonscan.SkipSpace(s.body, pos)
+	return pos >= len(s.body) || strings.IndexByte(":,]}", s.body[pos]) >= 0
 }
 
 // closingQuote returns the index after the quote that ends the string text begins with,
@@ -271,8 +271,7 @@ func (s *Splitter) isEvent(pos int) bool {
 		stage = stage || jsonscan.KeyIs(it.Key(), "stage")
 	}
 	end := it.End()
-	var syntax *jsonscan.SyntaxError
-	if errors.As(it.Err(), &syntax) {
+	if syntax, ok := errors.AsType[*jsonscan.SyntaxError](it.Err()); ok {
 		end = max(end, syntax.Offset)
 	}
 	s.budget -= end

@@ -170,19 +170,8 @@ func (s *Splitter) elements(pos int, allowed nesting) (end int) {
 		return pos + 1
 	}
 	for !s.stopped {
-		if pos < len(s.body) && (s.body[pos] == ',' || s.body[pos] == ']') {
-			s.missing(pos, false, "an item must stand here")
-			if s.body[pos] == ']' {
-				return pos + 1
-			}
-			pos = jsonscan.SkipSpace(s.body, pos+1)
-			continue
-		}
-		end, err := s.element(pos, allowed)
-		if err != nil {
-			end = s.recoverElement(pos, err)
-		}
-		if s.abandoned || err != nil && end >= len(s.body) {
+		var err error
+		if end, err = s.arrayElement(pos, allowed); s.abandoned || err != nil && end >= len(s.body) {
 			return end
 		}
 		end = jsonscan.SkipSpace(s.body, end)
@@ -204,6 +193,18 @@ func (s *Splitter) elements(pos int, allowed nesting) (end int) {
 	return len(s.body)
 }
 
+// arrayElement reads the element at pos of an array and reports it if it is broken.
+func (s *Splitter) arrayElement(pos int, allowed nesting) (end int, err error) {
+	if pos < len(s.body) && (s.body[pos] == ',' || s.body[pos] == ']') {
+		s.missing(pos, false, "an item must stand here")
+		return pos, nil
+	}
+	if end, err = s.element(pos, allowed); err != nil {
+		end = s.recoverElement(pos, err)
+	}
+	return end, err
+}
+
 // object reads the object at start: an event, which is yielded, or a list, whose items are.
 func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 	s.item, s.seen, s.scratch = Item{}, members{}, s.scratch[:0]
@@ -220,13 +221,7 @@ func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 			end, err = s.member(key, at)
 		}
 		if err != nil {
-			if allowed != inList && s.seen.kind == kindList {
-				if at := s.findItems(pos); at >= 0 {
-					s.fault(pos, at, ReasonSyntax, "the head of the list is broken: "+err.Error())
-					return s.list(at), nil
-				}
-			}
-			return end, err
+			return s.brokenMember(pos, end, allowed, err)
 		}
 		pos = jsonscan.SkipSpace(s.body, end)
 		switch {
@@ -238,6 +233,19 @@ func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 			return pos, syntaxAt(pos, "a comma or } must stand here")
 		}
 	}
+}
+
+// brokenMember goes on at the items of a list if the member at pos, before them, is broken.
+func (s *Splitter) brokenMember(pos, end int, allowed nesting, err error) (int, error) {
+	if allowed == inList || s.seen.kind != kindList {
+		return end, err
+	}
+	items := s.findItems(pos)
+	if items < 0 {
+		return end, err
+	}
+	s.fault(pos, items, ReasonSyntax, "the head of the list is broken: "+err.Error())
+	return s.list(items), nil
 }
 
 // list reads the items that begin at pos and the rest of the object they belong to. It

@@ -60,8 +60,10 @@ func TestSplitForms(t *testing.T) {
 		want       []got
 	}{
 		{"list", head + a + "," + b + "," + c + "]}\n", ok(a, b, c)},
-		{"older versions", head + v + "," + strings.Replace(v, "v1beta1", "v1alpha1", 1) + "]}",
-			ok(v, strings.Replace(v, "v1beta1", "v1alpha1", 1))},
+		{
+			"older versions", head + v + "," + strings.Replace(v, "v1beta1", "v1alpha1", 1) + "]}",
+			ok(v, strings.Replace(v, "v1beta1", "v1alpha1", 1)),
+		},
 		{"white space", " {\n\"kind\" : \"EventList\" , \"items\" : [ " + a + " ,\n" + b + " ] } ", ok(a, b)},
 		{"items first", `{"items":[` + a + `,` + b + `],"kind":"EventList"}`, ok(a, b)},
 		{"items in the middle", `{"apiVersion":"x","items":[` + a + `],"kind":"EventList"}`, ok(a)},
@@ -84,10 +86,14 @@ func TestSplitForms(t *testing.T) {
 		{"empty", "", nil},
 		{"blank", " \n\t\r\n", nil},
 		{"invalid UTF-8", "{\"auditID\":\"\xff\xfe\"}", ok("{\"auditID\":\"\xff\xfe\"}")},
-		{"huge numbers", `{"auditID":"x","n":1` + strings.Repeat("0", 5000) + `e999999}`,
-			ok(`{"auditID":"x","n":1` + strings.Repeat("0", 5000) + `e999999}`)},
-		{"truncated by the API server", `{"auditID":"x","annotations":{"audit.k8s.io/truncated":"true"}}`,
-			[]got{{Raw: `{"auditID":"x","annotations":{"audit.k8s.io/truncated":"true"}}`, Damage: DamageTruncated}}},
+		{
+			"huge numbers", `{"auditID":"x","n":1` + strings.Repeat("0", 5000) + `e999999}`,
+			ok(`{"auditID":"x","n":1` + strings.Repeat("0", 5000) + `e999999}`),
+		},
+		{
+			"truncated by the API server", `{"auditID":"x","annotations":{"audit.k8s.io/truncated":"true"}}`,
+			[]got{{Raw: `{"auditID":"x","annotations":{"audit.k8s.io/truncated":"true"}}`, Damage: DamageTruncated}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, collect(t, tt.body)); diff != "" {
@@ -130,25 +136,34 @@ func TestSplitFaults(t *testing.T) {
 		{"comma at the end", head + a + `,]}`, []got{{Raw: a}, bad("", ReasonSyntax)}},
 		{"no comma", head + a + b + `]}`, []got{{Raw: a}, bad("", ReasonSyntax), {Raw: b}}},
 		{"text between items", head + a + `oops,` + b + `]}`, []got{{Raw: a}, bad("", ReasonSyntax), bad("oops", ReasonSyntax), {Raw: b}}},
-		{"quote missing", head + a + `,{"auditID":"x},` + b + "," + c + "]}",
-			[]got{{Raw: a}, bad(`{"auditID":"x},`, ReasonSyntax), found(b), found(c)}},
-		{"brace missing", head + a + `,{"auditID":"x","user":{"n":"m"},` + b + "," + c + "]}\n" + a,
-			[]got{{Raw: a}, bad(`{"auditID":"x","user":{"n":"m"},`, ReasonSyntax), found(b), found(c), {Raw: a}}},
+		{
+			"quote missing", head + a + `,{"auditID":"x},` + b + "," + c + "]}",
+			[]got{{Raw: a}, bad(`{"auditID":"x},`, ReasonSyntax), found(b), found(c)},
+		},
+		{
+			"brace missing", head + a + `,{"auditID":"x","user":{"n":"m"},` + b + "," + c + "]}\n" + a,
+			[]got{{Raw: a}, bad(`{"auditID":"x","user":{"n":"m"},`, ReasonSyntax), found(b), found(c), {Raw: a}},
+		},
 		{"control character", head + "{\"auditID\":\"x\ny\"}," + b + "]}", []got{bad("{\"auditID\":\"x\ny\"},", ReasonSyntax), found(b)}},
 		{"cut list, next line", head + a + `,{"auditID":"x","user":[` + "\n[" + b + "]\n" + c, []got{{Raw: a}, bad(`{"auditID":"x","user":[`, ReasonTruncated), {Raw: b}, {Raw: c}}},
-		{"broken head", `{"kind":"EventList","metadata":{oops},"items":[` + a + "," + b + "]}",
-			[]got{bad(`"metadata":{oops},"items":`, ReasonSyntax), {Raw: a}, {Raw: b}}},
+		{
+			"broken head", `{"kind":"EventList","metadata":{oops},"items":[` + a + "," + b + "]}",
+			[]got{bad(`"metadata":{oops},"items":`, ReasonSyntax), {Raw: a}, {Raw: b}},
+		},
 		{"broken tail", head + a + `],oops}` + "\n" + b, []got{{Raw: a}, bad("", ReasonSyntax), bad("oops}", ReasonSyntax), {Raw: b}}},
 		{"two closings", head + a + `]}}` + b, []got{{Raw: a}, bad(`}`, ReasonSyntax), {Raw: b}}},
 		{"too deep", head + a + "," + deep + "," + b + "]}", []got{{Raw: a}, bad(deep, ReasonTooDeep), {Raw: b}}},
 		{"too large", head + a + "," + large + "," + b + "]}", []got{{Raw: a}, bad(large, ReasonTooLarge), {Raw: b}}},
 		{"no events", head + `1,"x",null,true,[` + a + `],{},{"log":"x"},` + a + `]}`, []got{
 			bad("1", ReasonNotEvent), bad(`"x"`, ReasonNotEvent), bad("null", ReasonNotEvent), bad("true", ReasonNotEvent),
-			bad("["+a+"]", ReasonNotEvent), bad("{}", ReasonNotEvent), bad(`{"log":"x"}`, ReasonNotEvent), {Raw: a}}},
+			bad("["+a+"]", ReasonNotEvent), bad("{}", ReasonNotEvent), bad(`{"log":"x"}`, ReasonNotEvent),
+			{Raw: a},
+		}},
 		{"list in a list", head + head + a + "]}," + a + "]}", []got{bad(head+a+"]}", ReasonNotEvent), {Raw: a}}},
 		{"other kinds", `{"kind":"Pod","auditID":"x"}{"kind":7,"auditID":"x"}{"kind":"PodList","items":[` + a + `]}`, []got{
 			bad(`{"kind":"Pod","auditID":"x"}`, ReasonNotEvent), bad(`{"kind":7,"auditID":"x"}`, ReasonNotEvent),
-			bad(`{"kind":"PodList","items":[`+a+`]}`, ReasonNotEvent)}},
+			bad(`{"kind":"PodList","items":[`+a+`]}`, ReasonNotEvent),
+		}},
 		{"core event", `{"kind":"Event","apiVersion":"v1","auditID":"x"}`, []got{bad(`{"kind":"Event","apiVersion":"v1","auditID":"x"}`, ReasonNotEvent)}},
 		{"items no array", `{"kind":"EventList","items":{}}`, []got{bad(`{"kind":"EventList","items":{}}`, ReasonNotEvent)}},
 		{"stage without verb", `{"stage":"Panic"}`, []got{bad(`{"stage":"Panic"}`, ReasonNotEvent)}},

@@ -149,10 +149,18 @@ func TestClientCertificates(t *testing.T) {
 		certificate, token, path string
 		want                     int
 	}{
-		{"cn", "", "/v1/audit", 200}, {"uri", "", "/v1/audit/prod", 200}, {"dns", "", "/v1/audit", 200},
-		{"cn", "", "/v1/audit/dev", 403}, {"cn", "", "/v1/audit/nosuch", 403}, {"unmapped", "", "/v1/audit/prod", 403},
-		{"", "prod-1", "/v1/audit", 200}, {"", "", "/v1/audit", 401}, {"cn", "prod-1", "/v1/audit", 200},
-		{"unmapped", "prod-1", "/v1/audit", 200}, {"cn", "dev-1", "/v1/audit", 403}, {"cn", "nosuch", "/v1/audit", 401},
+		{"cn", "", "/v1/audit", 200},
+		{"uri", "", "/v1/audit/prod", 200},
+		{"dns", "", "/v1/audit", 200},
+		{"cn", "", "/v1/audit/dev", 403},
+		{"cn", "", "/v1/audit/nosuch", 403},
+		{"unmapped", "", "/v1/audit/prod", 403},
+		{"", "prod-1", "/v1/audit", 200},
+		{"", "", "/v1/audit", 401},
+		{"cn", "prod-1", "/v1/audit", 200},
+		{"unmapped", "prod-1", "/v1/audit", 200},
+		{"cn", "dev-1", "/v1/audit", 403},
+		{"cn", "nosuch", "/v1/audit", 401},
 	} {
 		a := f.send(t, request{client: tlsClient(t, ca, tt.certificate), token: tt.token, path: tt.path})
 		if a.status != tt.want {

@@ -71,12 +71,18 @@ func (rd *reader) read(ctx context.Context, r *http.Request, l *lease) (*body, *
 		defer rd.gzips.Put(z)
 		src = z
 	}
+	return b, b.fill(ctx, src)
+}
+
+// fill reads src to its end.
+func (b *body) fill(ctx context.Context, src io.Reader) *problem {
+	limit := int(b.reader.max)
 	var beyond [1]byte
 	for {
-		room := b.data[len(b.data):min(cap(b.data), int(rd.max))]
-		if len(room) == 0 && len(b.data) < int(rd.max) {
+		room := b.data[len(b.data):min(cap(b.data), limit)]
+		if len(room) == 0 && len(b.data) < limit {
 			if p := b.grow(ctx); p != nil {
-				return b, p
+				return p
 			}
 			continue
 		}
@@ -84,15 +90,15 @@ func (rd *reader) read(ctx context.Context, r *http.Request, l *lease) (*body, *
 			room = beyond[:] // it is full: either nothing comes any more, or too much
 		}
 		n, err := src.Read(room)
-		if n > 0 && len(b.data) == int(rd.max) {
-			return b, tooLarge(rd.max)
+		if n > 0 && len(b.data) == limit {
+			return tooLarge(b.reader.max)
 		}
 		b.data = b.data[:len(b.data)+n]
 		if errors.Is(err, io.EOF) {
-			return b, nil
+			return nil
 		}
 		if err != nil {
-			return b, readProblem(err)
+			return readProblem(err)
 		}
 	}
 }

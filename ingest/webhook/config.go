@@ -102,6 +102,12 @@ func (c Config) Validate() error {
 	if len(c.Anonymous) > 0 && !isLoopback(c.Listen) {
 		add("anonymous: needs a loopback address in listen, not %q: anyone could send events in the name of a cluster", c.Listen)
 	}
+	return errors.Join(append(errs, c.validateLimits(), c.validateSenders(), conf.Join("tls", c.TLS.Validate()))...)
+}
+
+func (c Config) validateLimits() error {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.MaxBody < conf.KiB || c.MaxBody > conf.GiB {
 		add("max_body: must be between 1KiB and 1GiB, not %s", c.MaxBody)
 	}
@@ -126,7 +132,7 @@ func (c Config) Validate() error {
 	if c.Rate > 0 && c.Burst < 1 {
 		add("burst: must be at least 1 with a rate, not %d", c.Burst)
 	}
-	return errors.Join(append(errs, c.validateSenders(), conf.Join("tls", c.TLS.Validate()))...)
+	return errors.Join(errs...)
 }
 
 func (c Config) validateSenders() error {
@@ -203,7 +209,7 @@ func isLoopback(listen string) bool {
 }
 
 func readToken(path string) (string, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}

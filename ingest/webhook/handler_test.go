@@ -213,7 +213,7 @@ func TestSlowSender(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	fmt.Fprintf(conn, "POST /v1/audit HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer prod-1\r\nContent-Length: 1000\r\n\r\n%s", event)
 	text, err := io.ReadAll(conn)
 	if err != nil {
@@ -236,7 +236,7 @@ func TestClaimsCostNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		fmt.Fprintf(conn, "POST /v1/audit HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer prod-1\r\nContent-Length: %d\r\n\r\n{", f.cfg.MaxBody)
 	}
 	if a := f.send(t, request{token: "prod-1"}); a.status != 200 {
@@ -281,8 +281,14 @@ func TestBucket(t *testing.T) {
 		take  int
 		want  bool
 	}{
-		{0, 0, true}, {0, 15, true}, {0, 100, true}, {0, 0, false},
-		{9 * time.Second, 0, false}, {time.Second, 0, true}, {time.Hour, 20, true}, {0, 0, false},
+		{0, 0, true},
+		{0, 15, true},
+		{0, 100, true},
+		{0, 0, false},
+		{9 * time.Second, 0, false},
+		{time.Second, 0, true},
+		{time.Hour, 20, true},
+		{0, 0, false},
 	} {
 		at = at.Add(step.after)
 		if got := b.admit(at); got != step.want {
@@ -315,7 +321,7 @@ func TestKafkaAway(t *testing.T) {
 	cfg.Timeout, cfg.BodyTimeout, cfg.InflightWait = time.Second, time.Second/2, time.Second/2
 	f := start(t, cfg)
 	away := true
-	f.broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+	f.broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		f.broker.KeepControl()
 		if !away {
 			return nil, nil, false

@@ -45,8 +45,11 @@ func testConfig() Config {
 	cfg := DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Tokens = []Token{
-		{Cluster: "prod", SHA256: sha("prod-1")}, {Cluster: "prod", SHA256: sha("prod-2")}, {Cluster: "dev", SHA256: sha("dev-1")},
-		{Cluster: "east", SHA256: sha("both")}, {Cluster: "west", SHA256: sha("both")},
+		{Cluster: "prod", SHA256: sha("prod-1")},
+		{Cluster: "prod", SHA256: sha("prod-2")},
+		{Cluster: "dev", SHA256: sha("dev-1")},
+		{Cluster: "east", SHA256: sha("both")},
+		{Cluster: "west", SHA256: sha("both")},
 	}
 	return cfg
 }
@@ -84,7 +87,7 @@ func start(t *testing.T, cfg Config) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, err := f.Listen()
+	addr, err := f.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +224,7 @@ type authority struct {
 }
 
 func newAuthority(t *testing.T) *authority {
+	t.Helper()
 	a := &authority{dir: t.TempDir()}
 	a.sign(t, "ca", x509.Certificate{
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, Subject: pkix.Name{CommonName: "ca"},
@@ -261,6 +265,7 @@ func (a *authority) sign(t *testing.T, name string, template x509.Certificate) {
 }
 
 func (a *authority) signServer(t *testing.T) {
+	t.Helper()
 	a.sign(t, "server", x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 }
 

@@ -53,9 +53,9 @@ func New(cfg Config, writer *raw.Writer, reg prometheus.Registerer, log *slog.Lo
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Listen binds the address, so that it is known, and a taken port too, before Run.
-func (s *Server) Listen() (net.Addr, error) {
+func (s *Server) Listen(ctx context.Context) (net.Addr, error) {
 	if s.listener == nil {
-		l, err := net.Listen("tcp", s.cfg.Listen)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
 		if err != nil {
 			return nil, fmt.Errorf("listening for audit events, set ingest.webhook.listen to another address: %w", err)
 		}
@@ -67,7 +67,7 @@ func (s *Server) Listen() (net.Addr, error) {
 // Run serves until ctx ends and then waits for running requests, as long as the drain
 // timeout allows.
 func (s *Server) Run(ctx context.Context) error {
-	addr, err := s.Listen()
+	addr, err := s.Listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,6 +115,8 @@ func (s *Server) Run(ctx context.Context) error {
 		err = fmt.Errorf("waiting for running requests, which their senders will repeat: %w",
 			errors.Join(err, server.Close()))
 	}
-	<-served
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
 	return err
 }
