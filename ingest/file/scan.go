@@ -16,6 +16,7 @@ import (
 func (s *Source) pass(ctx context.Context) (again bool) {
 	found, complete := s.discover()
 	s.attend(found)
+	s.measure() // publishing may take long
 	again = s.readAll(ctx)
 	if ctx.Err() == nil {
 		s.leave(complete)
