@@ -46,7 +46,8 @@ func MigrationState(ctx context.Context, conn driver.Conn, o schemas.SQLOptions)
 		}
 		if a.checksum != m.Checksum {
 			return nil, fmt.Errorf("%w: %04d_%s in %s has checksum %s, this build has %s: "+
-				"use the build that applied it, or a new database", ErrOtherSchema, m.Version, m.Name, o.Database, a.checksum, m.Checksum)
+				"use the build that applied it, or a new database",
+				ErrOtherSchema, m.Version, m.Name, o.Database, a.checksum, m.Checksum)
 		}
 		states[i].AppliedAt = a.at
 		delete(applied, m.Version)
@@ -115,7 +116,8 @@ func Migrate(ctx context.Context, conn driver.Conn, o schemas.SQLOptions) ([]sch
 		if err := execAll(ctx, conn, state.Statements); err != nil {
 			return applied, fmt.Errorf("applying migration %04d_%s: %w", state.Version, state.Name, err)
 		}
-		insert := "INSERT INTO " + o.Database + ".schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, now64(3))"
+		insert := "INSERT INTO " + o.Database +
+			".schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, now64(3))"
 		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
 		if err := conn.Exec(ctx, insert, state.Version, state.Name, state.Checksum); err != nil {
 			return applied, fmt.Errorf("recording migration %04d_%s: %w", state.Version, state.Name, err)

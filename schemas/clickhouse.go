@@ -119,7 +119,9 @@ func renderMigration(file string, version int, name string, o SQLOptions) (Migra
 		return Migration{}, err
 	}
 	sum := sha256.Sum256([]byte(canonical))
-	return Migration{Version: version, Name: name, Checksum: hex.EncodeToString(sum[:16]), Statements: statements(sql)}, nil
+	return Migration{
+		Version: version, Name: name, Checksum: hex.EncodeToString(sum[:16]), Statements: statements(sql),
+	}, nil
 }
 
 // statements splits at semicolons that end a line; no statement of ours has one inside.
