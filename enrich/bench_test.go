@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,14 +15,17 @@ import (
 
 // BenchmarkEnrich is the whole stage but for Kafka: hash, deduplicate, decode, classify,
 // explain, build, compress. Once with all recorded events, once without the largest tenth,
-// which leaves 1.4 KB on average.
+// which leaves 1.5 KB on average; in batches as large as they get, and in the small ones that
+// 12 partitions give at 10,000 events a second.
 func BenchmarkEnrich(b *testing.B) {
-	for _, limit := range []int{1 << 30, 6600} {
-		b.Run(fmt.Sprintf("below=%d", limit), func(b *testing.B) { benchmarkEnrich(b, limit) })
+	for name, limit := range map[string]int{"all": 1 << 30, "below6600": 6600} {
+		for _, rows := range []int{8192, 83} {
+			b.Run(fmt.Sprintf("%s/rows=%d", name, rows), func(b *testing.B) { benchmarkEnrich(b, limit, rows) })
+		}
 	}
 }
 
-func benchmarkEnrich(b *testing.B, limit int) {
+func benchmarkEnrich(b *testing.B, limit, rows int) {
 	b.Helper()
 	var records []*kgo.Record
 	size := 0
@@ -42,14 +46,16 @@ func benchmarkEnrich(b *testing.B, limit int) {
 		for _, r := range records {
 			r.Headers[1].Value = name
 		}
-		if err := p.add(records); err != nil {
-			b.Fatal(err)
+		for part := range slices.Chunk(records, rows) {
+			if err := p.add(part); err != nil {
+				b.Fatal(err)
+			}
+			o, err := p.take()
+			if err != nil {
+				b.Fatal(err)
+			}
+			events, out = events+o.rows, out+o.bytes
 		}
-		o, err := p.take()
-		if err != nil {
-			b.Fatal(err)
-		}
-		events, out = events+o.rows, out+o.bytes
 	}
 	cpu, average := (cpuTime(b) - before).Seconds(), float64(size)/float64(len(records))
 	b.ReportMetric(float64(events)/b.Elapsed().Seconds(), "events/s")
