@@ -87,12 +87,18 @@ func cpuTime(tb testing.TB) time.Duration {
 // fake broker takes of it is included.
 func BenchmarkHandler(b *testing.B) {
 	const events = 400
-	for _, compression := range []string{"none", "snappy", "lz4", "zstd"} {
-		b.Run(compression, func(b *testing.B) {
-			body := recordedList(b, events, 3<<10)
+	for _, bb := range []struct {
+		name, compression string
+		limit             int
+	}{
+		{"snappy", "snappy", 3 << 10}, {"snappy-below6KiB", "snappy", 6 << 10}, {"snappy-all", "snappy", 1 << 30},
+		{"none", "none", 3 << 10}, {"lz4", "lz4", 3 << 10}, {"zstd", "zstd", 3 << 10},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			body := recordedList(b, events, bb.limit)
 			c, kafkaConfig := startKafka(b)
 			stored := acknowledge(c)
-			kafkaConfig.Compression = compression
+			kafkaConfig.Compression = bb.compression
 			s, err := New(testConfig(), Deps{Kafka: kafkaConfig})
 			if err != nil {
 				b.Fatal(err)
