@@ -114,6 +114,9 @@ func (s *Service) options() ([]kgo.Opt, error) {
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(schemas.TopicRaw),
 		kgo.SessionTimeout(s.cfg.SessionTimeout),
+		// How long the others wait for an instance that died while it joined. The default is a
+		// minute; no instance has work that a rebalance must wait longer for than this.
+		kgo.RebalanceTimeout(max(s.cfg.SessionTimeout, s.cfg.TransactionTimeout)),
 		kgo.TransactionalID(s.cfg.transactionalID()),
 		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(samePartition()),
