@@ -23,53 +23,53 @@ const (
 
 // member reads the value at at and takes of it what matters. key includes its quotes.
 func (s *Splitter) member(key []byte, at int) (end int, err error) {
+	name := key[1 : len(key)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name, _ = jsonscan.AppendString(nil, key)
+	}
 	var inner []byte // what matters inside the value, if that is an object
-	switch name := string(key); name {
-	case `"user"`:
+	switch string(name) {
+	case "user":
 		inner, end, err = s.get(at, "username")
-	case `"responseStatus"`:
+	case "responseStatus":
 		inner, end, err = s.get(at, "code")
-	case `"annotations"`:
+	case "annotations":
 		inner, end, err = s.get(at, annotationTruncated)
 	default:
-		if bytes.IndexByte(key, '\\') >= 0 {
-			plain, _ := jsonscan.String(key)
-			return s.member([]byte(`"`+plain+`"`), at)
-		}
 		end, err = jsonscan.Skip(s.body, at)
 	}
 	if err == nil {
-		s.take(key, s.body[at:end], inner)
+		s.take(name, s.body[at:end], inner)
 	}
 	return end, err
 }
 
-func (s *Splitter) take(key, value, inner []byte) {
+func (s *Splitter) take(name, value, inner []byte) {
 	f := &s.item.Fields
-	switch string(key) {
-	case `"auditID"`:
+	switch string(name) {
+	case "auditID":
 		f.AuditID = s.text(value)
-	case `"stage"`:
+	case "stage":
 		f.Stage = s.text(value)
-	case `"requestReceivedTimestamp"`:
+	case "requestReceivedTimestamp":
 		f.RequestReceived = s.text(value)
-	case `"stageTimestamp"`:
+	case "stageTimestamp":
 		f.StageTime = s.text(value)
-	case `"verb"`:
+	case "verb":
 		f.Verb = s.text(value)
-	case `"requestURI"`:
+	case "requestURI":
 		f.RequestURI = s.text(value)
-	case `"user"`:
+	case "user":
 		f.Username = s.text(inner)
-	case `"responseStatus"`:
+	case "responseStatus":
 		f.Code = codeText(inner)
-	case `"annotations"`:
+	case "annotations":
 		s.seen.truncated = string(inner) == `"true"`
-	case `"kind"`:
+	case "kind":
 		s.seen.kind, s.seen.hasKind = s.text(value), true
-	case `"apiVersion"`:
+	case "apiVersion":
 		s.seen.apiVersion, s.seen.hasAPIVersion = s.text(value), true
-	case `"items"`:
+	case "items":
 		s.seen.items = value[0]
 	}
 }

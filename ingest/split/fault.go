@@ -167,6 +167,9 @@ func (s *Splitter) recoverLine(pos, end int, err error) (next int) {
 
 // nextLine returns the index of the next line end that a bracket follows, or -1.
 func (s *Splitter) nextLine(pos int) int {
+	if pos <= s.line {
+		return s.line
+	}
 	for !s.oneLine {
 		n := bytes.IndexByte(s.body[pos:], '\n')
 		if n < 0 {
@@ -175,6 +178,7 @@ func (s *Splitter) nextLine(pos int) int {
 		}
 		pos += n
 		if next := pos + 1; next < len(s.body) && (s.body[next] == '{' || s.body[next] == '[') {
+			s.line = pos
 			return pos
 		}
 		pos++
@@ -270,10 +274,15 @@ func (s *Splitter) isEvent(pos int) bool {
 		auditID = auditID || jsonscan.KeyIs(it.Key(), "auditID")
 		stage = stage || jsonscan.KeyIs(it.Key(), "stage")
 	}
+	s.budget -= walked(&it)
+	return it.Err() == nil && auditID && stage
+}
+
+// walked returns how far an object was read.
+func walked(it *jsonscan.Iter) int {
 	end := it.End()
 	if syntax, ok := errors.AsType[*jsonscan.SyntaxError](it.Err()); ok {
 		end = max(end, syntax.Offset)
 	}
-	s.budget -= end
-	return it.Err() == nil && auditID && stage
+	return end
 }

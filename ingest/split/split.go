@@ -86,7 +86,8 @@ type Splitter struct {
 	abandoned  bool // the arrays and lists that are open end here
 	loose      bool // the top level may hold what is left of a broken list
 	oneLine    bool // no line begins with a bracket from here on
-	budget     int  // bytes that may still be searched for ends of broken items
+	line       int  // where nextLine found the next line to end
+	budget     int  // bytes that may still be read more than once, because of broken items
 
 	faults  int
 	pending Item // faults that are being joined, if its Fault is set
@@ -100,8 +101,9 @@ type members struct {
 	truncated              bool
 }
 
-// searchFactor bounds the search for neighbours of broken items: that many times the
-// length of the input in all. Beyond it, the rest of the input is one fault.
+// searchFactor bounds what broken items cost: their neighbours are searched for in no more
+// than that many times the length of the input, all searches together. Beyond it, the rest
+// of the input is one fault.
 const searchFactor = 8
 
 // nesting says what an element may be.
@@ -116,7 +118,7 @@ const (
 // Split calls yield for each event and each fault of body, in order, until yield returns
 // false. The Item is valid until yield returns; its Raw as long as body.
 func (s *Splitter) Split(body []byte, yield func(*Item) bool) {
-	*s = Splitter{yield: yield, scratch: s.scratch, stack: s.stack, budget: searchFactor * len(body)}
+	*s = Splitter{yield: yield, scratch: s.scratch, stack: s.stack, line: -1, budget: searchFactor * len(body)}
 	// White space at the end is cut so that "ends inside a value" is "ends here".
 	s.body = bytes.TrimRight(body, " \t\r\n")
 	pos := 0
@@ -133,6 +135,10 @@ func (s *Splitter) Split(body []byte, yield func(*Item) bool) {
 		if s.loose && strings.IndexByte(",]}", s.body[pos]) >= 0 {
 			pos++
 			continue
+		}
+		if s.budget < 0 {
+			s.fault(pos, len(s.body), ReasonSyntax, "there is too much broken before this to go on")
+			break
 		}
 		s.abandoned = false
 		end, err := s.element(pos, atTop)
@@ -259,6 +265,7 @@ func (s *Splitter) list(pos int) (end int) {
 			return pos + 1
 		}
 		if pos >= len(s.body) || s.body[pos] != ',' {
+			s.budget -= pos - whole
 			s.missing(whole, pos >= len(s.body), "a comma or } is missing")
 			return whole
 		}
@@ -274,6 +281,7 @@ func (s *Splitter) list(pos int) (end int) {
 			end, err = jsonscan.Skip(s.body, at)
 		}
 		if err != nil {
+			s.budget -= end - whole // this will be read again
 			s.missing(whole, s.atEnd(err), err.Error())
 			return whole
 		}
@@ -322,6 +330,7 @@ func (s *Splitter) beginsItems(start int, key []byte, at int) bool {
 		}
 		isEvent = isEvent || jsonscan.KeyIs(it.Key(), "auditID")
 	}
+	s.budget -= walked(&it)
 	return kind == kindList || kind == "" && !isEvent
 }
 

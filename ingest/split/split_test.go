@@ -258,6 +258,10 @@ func TestFaultsAreBounded(t *testing.T) {
 		"nested lists":  strings.Repeat(`{"items":[`, n),
 		"commas":        "[" + strings.Repeat(`,`, n) + "]",
 		"closings":      strings.Repeat(`]`, n),
+		"list in tail":  strings.Repeat(`{"items":[],"":`, n),
+		"list in list":  strings.Repeat(`{"items":[],"items":[`, n),
+		"far line":      "[" + strings.Repeat(`{"x",`+a+`,`, n) + "\n{",
+		"look-ahead":    "[" + strings.Repeat(`{"items":[{}],"x":[`, n),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s Splitter
