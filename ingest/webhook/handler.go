@@ -97,7 +97,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, start time.Time)
 	}
 	deadline, cancel := context.WithDeadline(r.Context(), start.Add(h.cfg.Timeout))
 	defer cancel()
-	l := &lease{share: limits.memory, whole: h.whole, wait: h.cfg.InflightWait}
+	l := &lease{share: limits.memory, whole: h.whole, wait: h.cfg.InflightWait, gauge: h.metrics.inflight}
 	b, p := h.reader.read(deadline, r, l)
 	if p != nil {
 		b.end()

@@ -415,3 +415,41 @@ func TestDrain(t *testing.T) {
 		t.Error("the webhook still listens after the drain")
 	}
 }
+
+// A sender that hangs up must not take the events of others with it.
+func TestHangUp(t *testing.T) {
+	f := start(t, testConfig())
+	taken, goOn := make(chan struct{}), make(chan struct{})
+	f.broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(taken)
+		<-goOn
+		return nil, nil, false
+	})
+	ctx, hangUp := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/v1/audit", strings.NewReader(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer prod-1")
+	gone := make(chan error, 1)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		gone <- err
+	}()
+	<-taken
+	other := make(chan int, 1)
+	go func() { other <- f.send(t, request{token: "prod-2"}).status }() // the same event: the same partition
+	hangUp()
+	if err := <-gone; err == nil {
+		t.Error("the request was answered")
+	}
+	close(goOn)
+	if status := <-other; status != 200 {
+		t.Errorf("the other sender: status %d", status)
+	}
+	f.consume(t, schemas.TopicRaw, 2)
+	f.idle(t)
+}

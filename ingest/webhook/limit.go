@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -59,6 +60,7 @@ func (b *bucket) fill(now time.Time) {
 type lease struct {
 	share, whole *semaphore.Weighted
 	wait         time.Duration
+	gauge        prometheus.Gauge
 	held         int64
 }
 
@@ -75,6 +77,7 @@ func (l *lease) grow(ctx context.Context, n int64) bool {
 		return false
 	}
 	l.held += n
+	l.gauge.Add(float64(n))
 	return true
 }
 
@@ -83,6 +86,7 @@ func (l *lease) shrink(n int64) {
 	l.whole.Release(n)
 	l.share.Release(n)
 	l.held -= n
+	l.gauge.Sub(float64(n))
 }
 
 // end gives everything back.

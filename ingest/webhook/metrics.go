@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	requests prometheus.Counter
 	answers  *prometheus.CounterVec
+	inflight prometheus.Gauge
 }
 
 // newMetrics registers the metrics; a nil registry is allowed in tests.
@@ -21,9 +22,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: "auditmill", Subsystem: "ingest", Name: "answers_total",
 			Help: "Answers to requests, by status and reason.",
 		}, []string{"status", "reason"}),
+		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "auditmill", Subsystem: "ingest", Name: "inflight_bytes",
+			Help: "Memory that bodies take which are not acknowledged yet.",
+		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.answers)
+		reg.MustRegister(m.requests, m.answers, m.inflight)
 	}
 	return m
 }
