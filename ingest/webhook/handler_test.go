@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -386,8 +387,9 @@ func refuse(r *kmsg.ProduceRequest) kmsg.Response {
 func TestDrain(t *testing.T) {
 	f := start(t, testConfig())
 	taken, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	f.broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		close(taken)
+		once.Do(func() { close(taken) })
 		<-goOn
 		return nil, nil, false
 	})
@@ -420,8 +422,9 @@ func TestDrain(t *testing.T) {
 func TestHangUp(t *testing.T) {
 	f := start(t, testConfig())
 	taken, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	f.broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		close(taken)
+		once.Do(func() { close(taken) })
 		<-goOn
 		return nil, nil, false
 	})
