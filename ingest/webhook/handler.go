@@ -52,7 +52,12 @@ func newHandler(cfg Config, writer *raw.Writer, m *metrics, log *slog.Logger) (*
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	h.metrics.requests.Inc()
-	p := h.serve(w, r, start)
+	controller := http.NewResponseController(w)
+	// Not every ResponseWriter has deadlines; that of a server has. They hold for refused
+	// requests too, whose bodies are read and thrown away.
+	_ = controller.SetReadDeadline(start.Add(h.cfg.BodyTimeout))
+	_ = controller.SetWriteDeadline(start.Add(h.cfg.Timeout + time.Second))
+	p := h.serve(controller, r, start)
 	if p == nil {
 		h.metrics.answered(http.StatusOK, "ok")
 		w.WriteHeader(http.StatusOK)
@@ -60,15 +65,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.metrics.answered(p.status, p.reason)
 	if p.drain {
-		// As much as a body may hold and no longer than it may take; then the answer is
-		// worth no more.
+		// No more than a body may hold, and no longer than it may take.
 		_, _ = io.CopyN(io.Discard, r.Body, int64(h.cfg.MaxBody))
 	}
 	p.write(w)
 }
 
 // serve returns nil when every event and dead letter is acknowledged.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, start time.Time) *problem {
+func (h *handler) serve(controller *http.ResponseController, r *http.Request, start time.Time) *problem {
 	path, ok := clusterOf(r.URL.Path)
 	if !ok {
 		return &problem{
@@ -84,10 +88,6 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, start time.Time)
 		return p
 	}
 	limits := h.limits[cluster]
-	controller := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; that of a server has.
-	_ = controller.SetReadDeadline(start.Add(h.cfg.BodyTimeout))
-	_ = controller.SetWriteDeadline(start.Add(h.cfg.Timeout + time.Second))
 	if !limits.rate.admit(start) {
 		return busy("rate", fmt.Sprintf("cluster %q sends more than %v events per second", cluster, h.cfg.Rate),
 			"raise ingest.webhook.rate, or thin out the audit policy")
