@@ -91,8 +91,12 @@ func BenchmarkHandler(b *testing.B) {
 		name, compression string
 		events, limit     int
 	}{
-		{"snappy", "snappy", 400, 3 << 10}, {"snappy-below6KiB", "snappy", 4000, 6 << 10}, {"snappy-all", "snappy", 4000, 1 << 30},
-		{"none", "none", 400, 3 << 10}, {"lz4", "lz4", 400, 3 << 10}, {"zstd", "zstd", 400, 3 << 10},
+		{"snappy", "snappy", 400, 3 << 10},
+		{"snappy-below6KiB", "snappy", 4000, 6 << 10},
+		{"snappy-all", "snappy", 4000, 1 << 30},
+		{"none", "none", 400, 3 << 10},
+		{"lz4", "lz4", 400, 3 << 10},
+		{"zstd", "zstd", 400, 3 << 10},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			body := recordedList(b, bb.events, bb.limit)
