@@ -118,7 +118,7 @@ func recordColumns() []Column {
 		},
 		{
 			Name: "damage", Type: TypeDict, str: func(e *Event) string { return e.Damage },
-			Doc: "What is known to be missing from the event: truncated, or the names of fields that could not be read.",
+			Doc: "What is wrong with the event, comma-separated: truncated (the API server removed objects), recovered (found behind broken JSON), bad FIELD, duplicate FIELD.",
 		},
 	})
 }

@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS auditmill.events
     `received_at` DateTime64(6, 'UTC') COMMENT 'When ingest had the event.' CODEC(Delta, ZSTD(1)),
     `raw_partition` Int32 COMMENT 'Partition of audit.raw.v1 that holds the original.' CODEC(ZSTD(1)),
     `raw_offset` Int64 COMMENT 'Offset in that partition.' CODEC(Delta, ZSTD(1)),
-    `damage` LowCardinality(String) COMMENT 'What is known to be missing from the event: truncated, or the names of fields that could not be read.' CODEC(ZSTD(1)),
+    `damage` LowCardinality(String) COMMENT 'What is wrong with the event, comma-separated: truncated (the API server removed objects), recovered (found behind broken JSON), bad FIELD, duplicate FIELD.' CODEC(ZSTD(1)),
     `event_time` DateTime64(6, 'UTC') COMMENT 'When the API server received the request: the time that rules and look-ups use.' CODEC(Delta, ZSTD(1)),
     `stage_time` DateTime64(6, 'UTC') COMMENT 'When the request reached this stage.' CODEC(Delta, ZSTD(1)),
     `duration` Int64 COMMENT 'stage_time − event_time in microseconds.' CODEC(ZSTD(1)),
