@@ -4,12 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auditmill/auditmill/internal/embedded/clickhouse"
 	"github.com/auditmill/auditmill/pipeline"
 )
+
+// Soft limits of the Go heap, so that a service that catches up collects garbage earlier
+// instead of growing: below the 512 MiB that a service may take, and for all four together.
+const (
+	serviceMemory = 400 << 20
+	allMemory     = 1200 << 20
+)
+
+// limitMemory sets the soft limit unless the environment says otherwise.
+func limitMemory(limit int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
+}
 
 // serviceCommand runs one service against the configured servers.
 func serviceCommand(o *options, name, short, long, example string, sections ...string) *cobra.Command {
@@ -21,6 +36,7 @@ func serviceCommand(o *options, name, short, long, example string, sections ...s
 			if err != nil {
 				return err
 			}
+			limitMemory(serviceMemory)
 			p, err := pipeline.New(cfg, pipeline.Options{Logs: cmd.ErrOrStderr()}, name)
 			if err != nil {
 				return err
@@ -78,6 +94,7 @@ directory: for evaluation, development, or a small cluster. Configure at least o
 			if dir != "" {
 				cfg.Embedded.DataDir = dir
 			}
+			limitMemory(allMemory)
 			return up(cmd, cfg)
 		},
 	}
