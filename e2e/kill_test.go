@@ -96,6 +96,9 @@ func TestKill(t *testing.T) {
 	}
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.events", int64(clusters*len(lines)))
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.alerts FINAL", int64(clusters*len(expected)))
+	if got := ask(t, conn, "SELECT toInt64(count()) FROM auditmill.events"); got != int64(clusters*len(lines)) {
+		showOffsets(t, kafka)
+	}
 	if twice := enrichedTwice(t, kafka, clusters*len(lines)); twice > 0 {
 		t.Errorf("%d raw records were enriched twice", twice)
 	}

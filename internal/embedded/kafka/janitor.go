@@ -34,11 +34,13 @@ type janitor struct {
 	admin  *kadm.Client
 	cancel context.CancelFunc
 	done   chan struct{}
+	// expelled is closed when nobody is made to leave a group any more.
+	expelled chan struct{}
 	// compacted is the size of all compacted topics after the last compaction.
 	compacted int64
 }
 
-func startJanitor(s *Server) (*janitor, error) {
+func startJanitor(s *Server, m *members) (*janitor, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(s.addr)}
 	if s.cfg.Username != "" {
 		opts = append(opts, kgo.SASL(scram.Auth{User: s.cfg.Username, Pass: s.cfg.Password}.AsSha256Mechanism()))
@@ -50,15 +52,20 @@ func startJanitor(s *Server) (*janitor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	j := &janitor{
 		server: s, log: s.log, client: client, admin: kadm.NewClient(client), cancel: cancel,
-		done: make(chan struct{}),
+		done: make(chan struct{}), expelled: make(chan struct{}),
 	}
 	go j.run(ctx, s.cfg.JanitorPeriod)
+	go func() {
+		defer close(j.expelled)
+		m.expel(ctx, client)
+	}()
 	return j, nil
 }
 
 func (j *janitor) stop() {
 	j.cancel()
 	<-j.done
+	<-j.expelled
 	j.client.Close()
 }
 

@@ -112,8 +112,9 @@ func (s *Server) start() error {
 	debug.FreeOSMemory()
 	s.journal.watch(s.cluster)
 	limitFetches(s.cluster)
+	members := watchMembers(s.cluster, s.log)
 	s.addr = s.cluster.ListenAddrs()[0]
-	s.janitor, err = startJanitor(s)
+	s.janitor, err = startJanitor(s, members)
 	if err != nil {
 		s.cluster.Close()
 		return errors.Join(err, s.journal.close())
