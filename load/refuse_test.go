@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +89,9 @@ func TestGarbageIsBuried(t *testing.T) {
 		}
 		got = append(got, fmt.Sprintf("%s/%d", d.Reason, d.Offset))
 	}
-	if want := "[undecodable/1 undecodable/2 undecodable/5 undecodable/3]"; fmt.Sprint(got) != want {
+	// ClickHouse finds the broken one later than the reader finds the others, or earlier.
+	slices.Sort(got)
+	if want := "[undecodable/1 undecodable/2 undecodable/3 undecodable/5]"; fmt.Sprint(got) != want {
 		t.Errorf("dead letters %v, want %s", got, want)
 	}
 }
