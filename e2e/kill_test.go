@@ -20,9 +20,18 @@ import (
 )
 
 // scale is how many clusters send the recording of 5,683 events: 36 make 204,588 distinct
-// events, which is for CI; the few of an everyday run find the same faults, less often.
-func scale() int {
-	if os.Getenv("CI_REQUIRE_SERVICES") != "" {
+// events. That many are sent to Apache Kafka, and to the embedded one with
+// AUDITMILL_E2E_SCALE=36; the few of an everyday run find the same faults, less often.
+func scale(t *testing.T) int {
+	t.Helper()
+	if text := os.Getenv("AUDITMILL_E2E_SCALE"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			t.Fatalf("AUDITMILL_E2E_SCALE is %q, want a number of clusters", text)
+		}
+		return n
+	}
+	if os.Getenv("AUDITMILL_E2E_BROKERS") != "" {
 		return 36
 	}
 	return 4
@@ -40,7 +49,7 @@ func TestKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clusters := scale()
+	clusters := scale(t)
 	f := newFleet(t)
 	chPort := freePort(t)
 	kafka, killKafka := f.kafka()
