@@ -11,9 +11,8 @@ import (
 
 // apacheKafka returns a function that kills the Apache Kafka that e2e/kafka/start started
 // in dir, and starts it again there. Without dir the broker is nobody's to kill. It is
-// killed only with AUDITMILL_E2E_KILL_BROKER: a single broker that dies without replicas can
-// leave a transaction that its coordinator has forgotten, and readers of committed records
-// then wait until somebody runs kafka-transactions.sh abort.
+// killed only with AUDITMILL_E2E_KILL_BROKER, because of a defect that is open, see "Known
+// defects" in DESIGN.md.
 func (f *fleet) apacheKafka(dir string) (kill func()) {
 	if dir == "" || os.Getenv("AUDITMILL_E2E_KILL_BROKER") == "" {
 		return func() {}

@@ -20,8 +20,8 @@ import (
 )
 
 // scale is how many clusters send the recording of 5,683 events: 36 make 204,588 distinct
-// events. That many are sent to Apache Kafka, and to the embedded one with
-// AUDITMILL_E2E_SCALE=36; the few of an everyday run find the same faults, less often.
+// events. That many are sent in CI, where AUDITMILL_E2E_SCALE says so, and to Apache Kafka; the
+// few of an everyday run find the same faults, less often.
 func scale(t *testing.T) int {
 	t.Helper()
 	if text := os.Getenv("AUDITMILL_E2E_SCALE"); text != "" {
