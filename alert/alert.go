@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditmill/auditmill/alert/notify"
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -58,6 +59,9 @@ func newAlert(r *rule.Rule, batch arrow.RecordBatch, n int, raisedAt time.Time) 
 	if a.Time.IsZero() {
 		a.Time = received
 	}
+	a.GroupID = schemas.AlertGroup(r.ID, a.Cluster, a.Actor, a.APIGroup, a.Resource, a.Namespace, a.Name)
+	a.Events, a.EventIDs, a.FirstTime, a.LastTime = 1, []string{eventID}, a.Time, a.Time
+	a.Values = map[string]string{}
 	a.Query = query(eventID, a.Cluster, e.whole("actor"), e.whole("source_ip"), a.Time, received)
 	return a
 }
@@ -88,11 +92,15 @@ func (e row) whole(column string) string {
 func (e row) text(column string) string { return cut(e.whole(column), maxField) }
 
 // inText is what stands for a column in a sentence: printable, on one line and short.
-func (e row) inText(column string) string {
-	if values := e.list(column, maxCommand); values != nil {
-		return notify.Printable(strings.Join(values, " "), maxInText)
+func (e row) inText(f ir.Field) []string {
+	values := e.list(f.Column, maxCommand)
+	if values == nil {
+		values = []string{e.text(f.Column)}
 	}
-	return notify.Printable(e.text(column), maxInText)
+	if text := notify.Printable(strings.Join(values, " "), maxInText); text != "" {
+		return []string{text}
+	}
+	return nil
 }
 
 func (e row) time(column string) time.Time {

@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"time"
 )
@@ -43,7 +44,22 @@ type Alert struct {
 	DecisionReason string   `json:"decision_reason"`
 	// Query is SQL that shows the event and what the actor did around it.
 	Query string `json:"query"`
+
+	// GroupID is equal for alerts that a person wants to see as one: AlertGroup.
+	GroupID string `json:"group_id"`
+	// Events are those behind the alert: 1, or as many as a correlation counted. EventIDs are the newest of
+	// them, at most MaxAlertEvents, oldest first; the fields above are those of the last.
+	Events   uint64   `json:"events"`
+	EventIDs []string `json:"event_ids"`
+	// FirstTime and LastTime are the event_time of the first and the last of them.
+	FirstTime time.Time `json:"first_time"`
+	LastTime  time.Time `json:"last_time"`
+	// Values are, for a correlation, its group-by fields and what it counted or computed, by name.
+	Values map[string]string `json:"values"`
 }
+
+// MaxAlertEvents bounds Alert.EventIDs.
+const MaxAlertEvents = 100
 
 // AlertID is deterministic: the same rule and the same event give the same id in a
 // live run, a replay and a backtest. subject is the event_id for
@@ -53,5 +69,19 @@ func AlertID(rule, subject string) string {
 	h.Write([]byte(rule))
 	h.Write([]byte{0})
 	h.Write([]byte(subject))
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// AlertGroup is the group of the alerts of a rule with equal values, in hexadecimal: cluster, actor and target
+// unless the rule says which.
+func AlertGroup(rule string, values ...string) string {
+	h := sha256.New()
+	h.Write([]byte(rule))
+	for _, v := range values {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(v)))
+		h.Write(size[:])
+		h.Write([]byte(v))
+	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -279,14 +279,10 @@ func (c sqlContext) EventColumns() string {
 // AddEventColumns is the statements that add the columns which are new since this migration.
 func (c sqlContext) AddEventColumns() string {
 	var b strings.Builder
-	tables := []string{"events"}
-	if c.Cluster != "" {
-		tables = []string{"events_local", "events"}
-	}
 	after := "FIRST"
 	for _, column := range Columns() {
 		if column.Since == c.version {
-			for _, table := range tables {
+			for _, table := range c.tables("events") {
 				fmt.Fprintf(&b, "ALTER TABLE %s.%s%s ADD COLUMN IF NOT EXISTS %s %s;\n",
 					c.Database, table, c.OnCluster(), column.ddl(c.bare), after)
 			}
@@ -300,9 +296,35 @@ func (c sqlContext) AddEventColumns() string {
 func (c sqlContext) AlertColumns() string {
 	lines := make([]string, 0, 32)
 	for _, column := range AlertColumns() {
-		lines = append(lines, fmt.Sprintf("    `%s` %s", column.Name, column.Type))
+		if column.Since <= c.version {
+			lines = append(lines, fmt.Sprintf("    `%s` %s", column.Name, column.Type))
+		}
 	}
 	return strings.Join(lines, ",\n")
+}
+
+// AddAlertColumns is the statements that add the columns of alerts which are new since this migration.
+func (c sqlContext) AddAlertColumns() string {
+	var b strings.Builder
+	after := "FIRST"
+	for _, column := range AlertColumns() {
+		if column.Since == c.version {
+			for _, table := range c.tables("alerts") {
+				fmt.Fprintf(&b, "ALTER TABLE %s.%s%s ADD COLUMN IF NOT EXISTS `%s` %s %s;\n",
+					c.Database, table, c.OnCluster(), column.Name, column.Type, after)
+			}
+		}
+		after = "AFTER `" + column.Name + "`"
+	}
+	return b.String()
+}
+
+// tables are the tables that hold the columns of one: the local one and the one over all shards.
+func (c sqlContext) tables(name string) []string {
+	if c.Cluster == "" {
+		return []string{name}
+	}
+	return []string{c.LocalTable(name), name}
 }
 
 func (c Column) ddl(bare bool) string {

@@ -146,6 +146,10 @@ func TestAlertColumnsAreTheFieldsOfAlert(t *testing.T) {
 			want = "DateTime64(6, 'UTC')"
 		case uint16:
 			want = "UInt16"
+		case uint64:
+			want = "UInt64"
+		case map[string]string:
+			want = "Map("
 		default:
 			t.Fatalf("field %s has a type that the table does not know", f.Name)
 		}

@@ -100,7 +100,7 @@ func compileGlob(t ir.Text) glob {
 			g.pattern = append(g.pattern, globToken{kind: globOne})
 		case ir.Many:
 			g.pattern = append(g.pattern, globToken{kind: globMany})
-		case ir.None:
+		case ir.NotWild:
 			for _, b := range []byte(text) {
 				g.pattern = append(g.pattern, globToken{b: b})
 			}

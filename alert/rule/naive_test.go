@@ -274,7 +274,7 @@ func compilePattern(t ir.Text) *regexp.Regexp {
 			b.WriteString(".")
 		case ir.Many:
 			b.WriteString(".*")
-		case ir.None:
+		case ir.NotWild:
 			b.WriteString(regexp.QuoteMeta(p.Literal))
 		}
 	}

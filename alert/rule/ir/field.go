@@ -3,6 +3,7 @@ package ir
 import (
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -12,10 +13,11 @@ type Source uint8
 
 // The sources of fields.
 const (
-	Column Source = iota // a column of the enriched event
-	Entry                // the entry Key of a map column
-	Path                 // a path into the event's original bytes
-	Leaves               // every string, number and boolean of the original bytes
+	Column   Source = iota // a column of the enriched event
+	Entry                  // the entry Key of a map column
+	Path                   // a path into the event's original bytes
+	Leaves                 // every string, number and boolean of the original bytes
+	Computed               // what Extract finds in the original bytes
 )
 
 // Field is a field of an event as a rule names it, resolved.
@@ -28,10 +30,46 @@ type Field struct {
 	Key    string // of an Entry
 	// Path leads to the value in the original bytes, if it stands there.
 	Path []string
+	// Extract finds the values of a Computed field, whose Name tells it from all others.
+	Extract Extract
 	// Strict says that the rule named the path. A column does not tell an empty value from
 	// an absent one: for its name both are the same, for its path the original decides.
 	Strict bool
 }
+
+// Extract adds the values of a field of an event to out. event is the JSON of the whole event,
+// or of a member inside Elements; it may be damaged. No value means that the field is absent.
+type Extract func(event []byte, out *Values)
+
+// Values are the values of a Computed field. They are valid until the next Reset.
+type Values struct {
+	texts []string
+	arena []byte
+}
+
+// Add adds a value; text must stay unchanged as long as the event does.
+func (v *Values) Add(text string) { v.texts = append(v.texts, text) }
+
+// AddBytes adds a value that shares the memory of the event.
+func (v *Values) AddBytes(text []byte) {
+	v.texts = append(v.texts, unsafe.String(unsafe.SliceData(text), len(text)))
+}
+
+// AddCopy adds a value that is copied, such as one from a buffer used again.
+func (v *Values) AddCopy(text []byte) {
+	if len(v.arena)+len(text) > cap(v.arena) { // earlier values keep the memory they point into
+		v.arena = make([]byte, 0, max(1024, 2*len(text)))
+	}
+	start := len(v.arena)
+	v.arena = append(v.arena, text...)
+	v.AddBytes(v.arena[start:])
+}
+
+// Texts returns the values.
+func (v *Values) Texts() []string { return v.texts }
+
+// Reset forgets the values and keeps the memory.
+func (v *Values) Reset() { v.texts, v.arena = v.texts[:0], v.arena[:0] }
 
 // String is equal for fields with equal values.
 func (f Field) String() string {
@@ -47,6 +85,8 @@ func (f Field) String() string {
 		return fmt.Sprintf("raw %q", f.Path)
 	case Leaves:
 		return "anywhere"
+	case Computed:
+		return f.Name
 	}
 	return f.Name
 }

@@ -3,8 +3,8 @@
 // from, so two languages that differ (in case, in what an absent field means, in whether
 // one member of a list is enough) say so in each Test.
 //
-// Matching on "the same element" of an array is a new kind of Expr over a Field and a tree
-// of tests relative to it; a correlation refers to Rules by ID. Both leave Test as it is.
+// Elements binds several tests to the same member of an array; Relate compares two fields of an
+// event. A Correlation refers to Rules by ID.
 package ir
 
 import (
@@ -14,30 +14,44 @@ import (
 	"strings"
 )
 
-// Rule is one detection on single events.
-type Rule struct {
+// Meta is what a rule says of itself, single-event rule or correlation.
+type Meta struct {
 	ID             string
+	Name           string // another handle by which correlations and filters refer to it; may be empty
 	Title          string
 	Status         string
 	Description    string
 	Author         string
 	Level          string // informational, low, medium, high or critical
+	Priority       string // the level in the words of the rule's language; empty if they are the same
 	Tags           []string
 	References     []string
 	FalsePositives []string
 
 	// AuditLevel is the lowest audit level at which the rule can match; empty if not stated.
 	AuditLevel string
-	// Summary says what happened, with columns of the event in it.
+	// Summary says what happened, with fields of the event in it.
 	Summary Template
 	// Next says what to do about an alert.
 	Next string
+	// GroupBy are the fields that, with the rule and the cluster, make alerts one group; nil
+	// for the actor and the target.
+	GroupBy []Field
+	// Blind says why the rule can never match on the data of this deployment; empty if it can.
+	Blind string
 
-	Condition Expr
-	Position  Position
+	Position Position
 }
 
-// Expr is a node of a rule's condition: And, Or, Not or *Test.
+// Rule is one detection on single events.
+type Rule struct {
+	Meta
+	Condition Expr
+	// Silent rules raise no alert of their own: they feed correlations only.
+	Silent bool
+}
+
+// Expr is a node of a rule's condition: And, Or, Not, *Test, *Elements or *Relate.
 type Expr interface {
 	fmt.Stringer
 	expr()
@@ -70,10 +84,60 @@ type Test struct {
 	Position Position
 }
 
-func (And) expr()   {}
-func (Or) expr()    {}
-func (Not) expr()   {}
-func (*Test) expr() {}
+// Elements is true if some, all or none of the members of an array satisfy Expr. The paths of the
+// fields of Expr begin at the member; a Field of Source Path with an empty Path is the member itself.
+type Elements struct {
+	Array      Field // a Path; arrays on the way to it are looked through
+	Quantifier Quantifier
+	Expr       Expr
+	// Empty is the result when there is no member: no such array, null, or an empty one.
+	Empty bool
+
+	Position Position
+}
+
+// Quantifier says how many members of an array must satisfy a condition.
+type Quantifier string
+
+// The quantifiers.
+const (
+	Some  Quantifier = "any"
+	Every Quantifier = "all"
+	None  Quantifier = "none"
+)
+
+// Relate is true if a value of Left stands in Relation to a value of Right; without a value on
+// either side it is false.
+type Relate struct {
+	Left, Right Field
+	Relation    Relation
+	Cased       bool
+
+	Position Position
+}
+
+func (And) expr()       {}
+func (Or) expr()        {}
+func (Not) expr()       {}
+func (*Test) expr()     {}
+func (*Elements) expr() {}
+func (*Relate) expr()   {}
+
+func (e *Elements) String() string {
+	s := fmt.Sprintf("%s of %s: %s", e.Quantifier, e.Array, e.Expr)
+	if e.Empty {
+		s += " or empty"
+	}
+	return s
+}
+
+func (r *Relate) String() string {
+	s := fmt.Sprintf("%s %s %s", r.Left, r.Relation, r.Right)
+	if r.Cased {
+		s += " cased"
+	}
+	return s
+}
 
 func (a And) String() string { return join([]Expr(a), " and ") }
 func (o Or) String() string  { return join([]Expr(o), " or ") }
@@ -141,9 +205,9 @@ type Wild uint8
 
 // The wildcards. Both match line ends.
 const (
-	None Wild = iota // Part is a literal
-	One              // exactly one character
-	Many             // any number of characters, none included
+	NotWild Wild = iota // Part is a literal
+	One                 // exactly one character
+	Many                // any number of characters, none included
 )
 
 // Number is a number, whole if it is written so.
@@ -162,16 +226,46 @@ type Compare struct {
 	Number   Number
 }
 
-// Relation is how a value must compare to a number.
+// Relation is how a value must compare to a number, a text or the value of another field.
 type Relation string
 
-// The relations.
+// The relations. Numbers know the first six; a Relate all of them.
 const (
 	Less           Relation = "<"
 	LessOrEqual    Relation = "<="
 	Greater        Relation = ">"
 	GreaterOrEqual Relation = ">="
+	Same           Relation = "="
+	Different      Relation = "!="
+	Contains       Relation = "contains"
+	StartsWith     Relation = "startswith"
+	EndsWith       Relation = "endswith"
 )
+
+// Order is satisfied by texts that stand in the relation to Text, compared byte by byte.
+type Order struct {
+	Relation Relation // Less, LessOrEqual, Greater or GreaterOrEqual
+	Text     string
+}
+
+// Glob is satisfied by texts that fnmatch(3) without flags accepts whole: * ? [set] and \\ as
+// escape; * crosses slashes. Fold ignores the case of ASCII letters.
+type Glob struct {
+	Pattern string
+	Fold    bool
+}
+
+// PathPrefix is satisfied by paths that begin with Path, component by component; a component of
+// Path may be a Glob.
+type PathPrefix struct{ Path string }
+
+// TimePart is satisfied by times (RFC 3339 texts, and columns of times) one part of which, as the
+// text has it without conversion of the zone, compares to Number.
+type TimePart struct {
+	Part     string // minute, hour, day, week, month or year
+	Relation Relation
+	Number   int64
+}
 
 // Regexp is satisfied by texts in which the expression is found.
 type Regexp struct{ *regexp.Regexp }
@@ -180,12 +274,16 @@ type Regexp struct{ *regexp.Regexp }
 // counts as IPv4.
 type Network struct{ netip.Prefix }
 
-func (Any) match()     {}
-func (Text) match()    {}
-func (Equal) match()   {}
-func (Compare) match() {}
-func (Regexp) match()  {}
-func (Network) match() {}
+func (Any) match()        {}
+func (Text) match()       {}
+func (Equal) match()      {}
+func (Compare) match()    {}
+func (Regexp) match()     {}
+func (Network) match()    {}
+func (Order) match()      {}
+func (Glob) match()       {}
+func (PathPrefix) match() {}
+func (TimePart) match()   {}
 
 func (Any) String() string { return "any" }
 
@@ -203,7 +301,7 @@ func (t Text) String() string {
 			b.WriteByte('?')
 		case Many:
 			b.WriteByte('*')
-		case None:
+		case NotWild:
 			fmt.Fprintf(&b, "%q", p.Literal)
 		}
 	}
@@ -225,7 +323,17 @@ func (c Compare) String() string { return string(c.Relation) + " " + c.Number.St
 func (r Regexp) String() string  { return fmt.Sprintf("/%s/", r.Regexp) }
 func (n Network) String() string { return "in " + n.Prefix.String() }
 
-// Tests calls visit for every test of e.
+func (o Order) String() string { return fmt.Sprintf("%s %q", o.Relation, o.Text) }
+func (g Glob) String() string {
+	if g.Fold {
+		return fmt.Sprintf("iglob %q", g.Pattern)
+	}
+	return fmt.Sprintf("glob %q", g.Pattern)
+}
+func (p PathPrefix) String() string { return fmt.Sprintf("below %q", p.Path) }
+func (t TimePart) String() string   { return fmt.Sprintf("%s %s %d", t.Part, t.Relation, t.Number) }
+
+// Tests calls visit for every test of e, but for those inside Elements, whose fields are those of a member.
 func Tests(e Expr, visit func(*Test)) {
 	switch e := e.(type) {
 	case And:

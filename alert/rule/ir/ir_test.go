@@ -58,7 +58,7 @@ func TestNearest(t *testing.T) {
 }
 
 func TestTemplateFaults(t *testing.T) {
-	known := func(column string) bool { return column == "user" }
+	known := func(name string) (Field, bool) { return Field{Name: name}, name == "user" }
 	for text, want := range map[string]string{
 		"{user": `{ without } at "{user"`, "user}": `} without { at "}"`, "{who}": `{who} is not a column`, "[a": `[ without ] at "[a"`,
 		"a]": `] without [ before "]"`, "[a[b]]": `[ inside [ at "[b]]"`, "[{who}]": `{who} is not a column`,

@@ -18,7 +18,7 @@ var (
 
 // rule reads one document.
 func (p *parser) rule(n *yaml.Node) ir.Rule {
-	r := ir.Rule{Level: "medium", Position: p.at(n)}
+	r := ir.Rule{Meta: ir.Meta{Level: "medium", Position: p.at(n)}}
 	members, ok := p.members(n, "")
 	if !ok {
 		return r
@@ -120,9 +120,9 @@ func (p *parser) extension(n *yaml.Node, r *ir.Rule) {
 			r.AuditLevel = p.oneOf(m.value, field, auditLevels()...)
 		case "summary":
 			text := p.text(m.value, field)
-			template, err := ir.ParseTemplate(text, func(column string) bool {
+			template, err := ir.ParseTemplate(text, func(column string) (ir.Field, bool) {
 				f, ok := p.fields.Resolve(column)
-				return ok && f.Source == ir.Column && f.Column == column && column != "raw"
+				return f, ok && f.Source == ir.Column && f.Column == column && column != "raw"
 			})
 			if err != nil {
 				p.fault(m.value, field, err.Error(), "use {column} with the columns of docs/fields.md")

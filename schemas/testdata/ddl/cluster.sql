@@ -270,6 +270,32 @@ WHERE resource IN ('pods', 'deployments', 'daemonsets', 'statefulsets', 'replica
     AND subresource IN ('', 'ephemeralcontainers') AND verb IN ('create', 'update', 'patch') AND outcome != 'received'
     AND match(raw, '"privileged"\\s*:\\s*true') AND notEmpty(privileged);
 
+-- 0005_alert_groups 801f2f378d9cf91b270748bdba07aade
+
+ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `group_id` String AFTER `query`;
+
+ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `group_id` String AFTER `query`;
+
+ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `events` UInt64 AFTER `group_id`;
+
+ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `events` UInt64 AFTER `group_id`;
+
+ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `event_ids` Array(String) AFTER `events`;
+
+ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `event_ids` Array(String) AFTER `events`;
+
+ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `first_time` DateTime64(6, 'UTC') AFTER `event_ids`;
+
+ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `first_time` DateTime64(6, 'UTC') AFTER `event_ids`;
+
+ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `last_time` DateTime64(6, 'UTC') AFTER `first_time`;
+
+ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `last_time` DateTime64(6, 'UTC') AFTER `first_time`;
+
+ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
+
+ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
+
 -- when the retention changes: ALTER TABLE auditmill.events_local ON CLUSTER '{cluster}' MODIFY TTL toDateTime(received_at) + INTERVAL 90 DAY DELETE
 
 -- when the retention changes: ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' MODIFY TTL toDateTime(time) + INTERVAL 90 DAY DELETE

@@ -257,6 +257,20 @@ WHERE resource IN ('pods', 'deployments', 'daemonsets', 'statefulsets', 'replica
     AND subresource IN ('', 'ephemeralcontainers') AND verb IN ('create', 'update', 'patch') AND outcome != 'received'
     AND match(raw, '"privileged"\\s*:\\s*true') AND notEmpty(privileged);
 
+-- 0005_alert_groups 801f2f378d9cf91b270748bdba07aade
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `group_id` String AFTER `query`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `events` UInt64 AFTER `group_id`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `event_ids` Array(String) AFTER `events`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `first_time` DateTime64(6, 'UTC') AFTER `event_ids`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `last_time` DateTime64(6, 'UTC') AFTER `first_time`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
+
 -- when the retention changes: ALTER TABLE auditmill.events MODIFY TTL toDateTime(received_at) + INTERVAL 400 DAY DELETE
 
 -- when the retention changes: ALTER TABLE auditmill.alerts MODIFY TTL toDateTime(time) + INTERVAL 800 DAY DELETE
