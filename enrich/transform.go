@@ -101,15 +101,23 @@ func (t *transformer) name(b []byte) string {
 
 // enrich makes the row of a raw record. The row is valid until the next call.
 func (t *transformer) enrich(record *kgo.Record, h *headers, id schemas.ID) (*schemas.Event, error) {
-	e, err := t.decoder.decode(record.Value, h.damage)
+	e, err := t.event(record.Value, h, id, schemas.ID(record.Key))
 	if err != nil {
 		return nil, err
 	}
-	e.EventID = id
-	copy(e.Fingerprint[:], record.Key)
+	e.RawPartition, e.RawOffset = record.Partition, record.Offset
+	return e, nil
+}
+
+// event makes the row of the bytes of an event, wherever they come from.
+func (t *transformer) event(raw []byte, h *headers, id, fingerprint schemas.ID) (*schemas.Event, error) {
+	e, err := t.decoder.decode(raw, h.damage)
+	if err != nil {
+		return nil, err
+	}
+	e.EventID, e.Fingerprint = id, fingerprint
 	e.Cluster, e.Source, e.ReceivedAt = h.cluster, h.source, h.received
 	e.Platform = "kubernetes"
-	e.RawPartition, e.RawOffset = record.Partition, record.Offset
 	e.SourceIP = origin.SourceIP(e.SourceIPs)
 	if e.UserAgent != "" {
 		c := t.client(e.UserAgent)

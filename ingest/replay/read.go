@@ -20,18 +20,38 @@ const maxWhole = 1 << 30
 
 // readFile calls add for each event of a file. The bytes are valid until add returns.
 func readFile(path string, add func([]byte) error, bad func(Bad)) error {
+	return ReadFile(path, func(item *split.Item, line int) error {
+		if item.Fault != nil {
+			bad(Bad{File: path, Line: line, Reason: item.Fault.Reason, Detail: item.Fault.Detail})
+			return nil
+		}
+		return add(item.Raw)
+	})
+}
+
+// ReadFile calls yield for each event of a file, plain or gzip, and for each piece that is none, with the
+// line it begins in. It takes JSON lines, each any form that the webhook takes, and files that are one JSON
+// document. An error of yield ends the reading. The item is valid until yield returns. "-" is standard input.
+func ReadFile(path string, yield func(item *split.Item, line int) error) error {
+	if path == "-" {
+		return readAll("standard input", os.Stdin, yield)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err // names the file
 	}
 	defer f.Close()
+	return readAll(path, f, yield)
+}
+
+func readAll(name string, f io.Reader, yield func(*split.Item, int) error) error {
 	text, err := plain(f)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
+		return fmt.Errorf("reading %s: %w", name, err)
 	}
-	r := reader{path: path, add: add, bad: bad}
+	r := reader{yield: yield}
 	if err := r.read(text); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
+		return fmt.Errorf("reading %s: %w", name, err)
 	}
 	return nil
 }
@@ -54,9 +74,7 @@ func plain(f io.Reader) (*bufio.Reader, error) {
 }
 
 type reader struct {
-	path     string
-	add      func([]byte) error
-	bad      func(Bad)
+	yield    func(*split.Item, int) error
 	splitter split.Splitter
 }
 
@@ -91,19 +109,15 @@ func (r *reader) whole(start []byte, rest io.Reader) error {
 	return r.split(append(start, all...), 1)
 }
 
-// split sends the events of a document that begins at a line.
+// split yields the events of a document that begins at a line.
 func (r *reader) split(document []byte, line int) error {
 	var err error
+	at := 0
 	r.splitter.Split(document, func(item *split.Item) bool {
-		if item.Fault == nil {
-			err = r.add(item.Raw)
-			return err == nil
-		}
-		r.bad(Bad{
-			File: r.path, Line: line + bytes.Count(document[:item.Offset], []byte("\n")),
-			Reason: item.Fault.Reason, Detail: item.Fault.Detail,
-		})
-		return true
+		line += bytes.Count(document[min(at, item.Offset):item.Offset], []byte("\n"))
+		at = max(at, item.Offset)
+		err = r.yield(item, line)
+		return err == nil
 	})
 	return err
 }
