@@ -39,6 +39,8 @@ type Meta struct {
 	GroupBy []Field
 	// Blind says why the rule can never match on the data of this deployment; empty if it can.
 	Blind string
+	// Cases are the rule's own tests.
+	Cases []Case
 
 	Position Position
 }
