@@ -38,17 +38,37 @@ const (
 	maxDepth = 64
 )
 
-// Parse reads all rules of one file. The error is ir.Faults with every fault of the file.
-func Parse(file string, data []byte, fields *ir.Fields) ([]ir.Rule, error) {
-	p := &parser{file: file, fields: fields}
-	if len(data) > MaxBytes {
+// File is a rule file.
+type File = ir.File
+
+// Options say what the rules are read for.
+type Options struct {
+	// Lists are the named lists that the modifier expand asks for.
+	Lists map[string][]string
+}
+
+// Parse reads all rules of all files together, since filters and correlations refer across
+// files. The error is ir.Faults with every fault of every file; the pack then holds what has none.
+func Parse(files []File, fields *ir.Fields, o Options) (*ir.Pack, error) {
+	pack := &ir.Pack{}
+	var faults ir.Faults
+	for _, f := range files {
+		rules, found := parseFile(f, fields, o)
+		pack.Rules, faults = append(pack.Rules, rules...), append(faults, found...)
+	}
+	return pack, faults.Err()
+}
+
+func parseFile(f File, fields *ir.Fields, _ Options) ([]ir.Rule, ir.Faults) {
+	p := &parser{file: f.Name, fields: fields}
+	if len(f.Data) > MaxBytes {
 		p.faults = append(p.faults, ir.Fault{
-			Position: ir.Position{File: file}, Problem: fmt.Sprintf("the file is larger than %d bytes", MaxBytes),
+			Position: ir.Position{File: f.Name}, Problem: fmt.Sprintf("the file is larger than %d bytes", MaxBytes),
 		})
-		return nil, p.faults.Err()
+		return nil, p.faults
 	}
 	var rules []ir.Rule
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder := yaml.NewDecoder(bytes.NewReader(f.Data))
 	for {
 		var document yaml.Node
 		err := decoder.Decode(&document)
@@ -64,12 +84,9 @@ func Parse(file string, data []byte, fields *ir.Fields) ([]ir.Rule, error) {
 		}
 	}
 	if len(rules) == 0 && len(p.faults) == 0 {
-		p.faults = append(p.faults, ir.Fault{Position: ir.Position{File: file}, Problem: "the file holds no rule"})
+		p.faults = append(p.faults, ir.Fault{Position: ir.Position{File: f.Name}, Problem: "the file holds no rule"})
 	}
-	if err := p.faults.Err(); err != nil {
-		return nil, err
-	}
-	return rules, nil
+	return rules, p.faults
 }
 
 type parser struct {

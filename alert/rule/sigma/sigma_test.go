@@ -14,6 +14,14 @@ import (
 
 const head = "title: t\nlogsource: {product: kubernetes, service: audit}\n"
 
+func parse(text string) ([]ir.Rule, error) {
+	pack, err := Parse([]File{{Name: "r.yml", Data: []byte(text)}}, ir.NewFields(), Options{})
+	if err != nil {
+		return nil, err
+	}
+	return pack.Rules, nil
+}
+
 func TestFaults(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"not YAML", "title: [", `r.yml:1: not YAML: did not find expected node content; check indentation and quotes`},
@@ -105,7 +113,7 @@ r.yml:3:23: detection.r: is an empty list; write what to look for`,
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Parse("r.yml", []byte(tt.text), ir.NewFields())
+			_, err := parse(tt.text)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -139,7 +147,7 @@ func TestConditionFaults(t *testing.T) {
 	for _, tt := range tests {
 		text := head + "detection:\n\n  condition: " + tt.condition +
 			"\n  sel: {verb: get}\n  other: {verb: list}\n  _part: {verb: x}"
-		_, err := Parse("r.yml", []byte(text), ir.NewFields())
+		_, err := parse(text)
 		if err == nil {
 			t.Errorf("%s: no error", tt.condition)
 			continue
@@ -171,7 +179,7 @@ x-auditmill:
   summary: "{actor} ran {command} in {name}[ of {namespace}]"
   next: look
 `
-	rules, err := Parse("r.yml", []byte(text), ir.NewFields())
+	rules, err := parse(text)
 	if err != nil || len(rules) != 1 {
 		t.Fatal(rules, err)
 	}
@@ -205,7 +213,7 @@ func TestAliasBomb(t *testing.T) {
 		b.WriteString("  a" + string(rune('1'+i)) + ": &a" + string(rune('1'+i)) + " [" + strings.Repeat("*a"+string(rune('0'+i))+", ", 10) + "]\n")
 	}
 	b.WriteString("  condition: a0\n")
-	if _, err := Parse("r.yml", []byte(b.String()), ir.NewFields()); err == nil {
+	if _, err := parse(b.String()); err == nil {
 		t.Error("no error")
 	}
 }
@@ -232,7 +240,7 @@ func TestPublishedRules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Parse(filepath.Base(file), text, ir.NewFields()); err != nil {
+		if _, err := Parse([]File{{Name: filepath.Base(file), Data: text}}, ir.NewFields(), Options{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -244,12 +252,16 @@ func FuzzParse(f *testing.F) {
 	f.Add("x-auditmill: {summary: '{actor}[ in {name}]'}\n---\n- a")
 	fields := ir.NewFields()
 	f.Fuzz(func(t *testing.T, text string) {
-		rules, err := Parse("r.yml", []byte(text), fields)
+		pack, err := Parse([]File{{Name: "r.yml", Data: []byte(text)}}, fields, Options{})
 		var faults ir.Faults
 		if err != nil && !errors.As(err, &faults) {
 			t.Fatalf("error is a %T", err)
 		}
-		if err == nil && len(rules) == 0 {
+		if err != nil {
+			return
+		}
+		rules := pack.Rules
+		if len(rules) == 0 {
 			t.Fatal("neither rules nor faults")
 		}
 		for _, r := range rules {
