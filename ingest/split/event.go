@@ -21,56 +21,155 @@ const (
 	annotationTruncated = "audit.k8s.io/truncated"
 )
 
-// member reads the value at at and takes of it what matters. key includes its quotes.
-func (s *Splitter) member(key []byte, at int) (end int, err error) {
-	name := key[1 : len(key)-1]
-	if bytes.IndexByte(name, '\\') >= 0 {
-		name, _ = jsonscan.AppendString(nil, key)
-	}
-	var inner []byte // what matters inside the value, if that is an object
+// A member of an event or a list that matters.
+type member uint8
+
+const (
+	memberOther member = iota
+	memberAuditID
+	memberStage
+	memberRequestReceived
+	memberStageTime
+	memberVerb
+	memberRequestURI
+	memberUser
+	memberResponseStatus
+	memberAnnotations
+	memberKind
+	memberAPIVersion
+	memberItems
+)
+
+func memberOf(name []byte) member {
 	switch string(name) {
+	case "auditID":
+		return memberAuditID
+	case "stage":
+		return memberStage
+	case "requestReceivedTimestamp":
+		return memberRequestReceived
+	case "stageTimestamp":
+		return memberStageTime
+	case "verb":
+		return memberVerb
+	case "requestURI":
+		return memberRequestURI
 	case "user":
-		inner, end, err = s.get(at, "username")
+		return memberUser
 	case "responseStatus":
-		inner, end, err = s.get(at, "code")
+		return memberResponseStatus
 	case "annotations":
+		return memberAnnotations
+	case "kind":
+		return memberKind
+	case "apiVersion":
+		return memberAPIVersion
+	case "items":
+		return memberItems
+	}
+	return memberOther
+}
+
+// written are the keys of an event in the order in which the API server writes them, with
+// quotes and colon, as they stand between a comma and a value.
+//
+//nolint:gochecknoglobals // a table
+var written = [...]struct {
+	text   string
+	member member
+}{
+	{`"kind":`, memberKind}, // this and the next one in logs only
+	{`"apiVersion":`, memberAPIVersion},
+	{`"level":`, memberOther},
+	{`"auditID":`, memberAuditID},
+	{`"stage":`, memberStage},
+	{`"requestURI":`, memberRequestURI},
+	{`"verb":`, memberVerb},
+	{`"user":`, memberUser},
+	{`"impersonatedUser":`, memberOther},
+	{`"sourceIPs":`, memberOther},
+	{`"userAgent":`, memberOther},
+	{`"objectRef":`, memberOther},
+	{`"responseStatus":`, memberResponseStatus},
+	{`"requestObject":`, memberOther},
+	{`"responseObject":`, memberOther},
+	{`"requestReceivedTimestamp":`, memberRequestReceived},
+	{`"stageTimestamp":`, memberStageTime},
+	{`"annotations":`, memberAnnotations},
+}
+
+// expected reads the key at pos if it is one of written from next on, and returns where its
+// value begins and which member it is. Where keys are as expected, their lengths are known
+// without looking for their ends. After the first that is not, next is beyond all of them.
+func (s *Splitter) expected(pos, next int) (at int, m member, following int, ok bool) {
+	rest := s.body[pos:]
+	for i := next; i < len(written); i++ {
+		text := written[i].text
+		if len(rest) > len(text) && string(rest[:len(text)]) == text {
+			return jsonscan.SkipSpace(s.body, pos+len(text)), written[i].member, i + 1, true
+		}
+	}
+	return 0, memberOther, len(written), false
+}
+
+// member says which member key, quotes included, is.
+func (s *Splitter) member(key []byte) member {
+	name := key[1 : len(key)-1]
+	m := memberOf(name)
+	if m == memberOther && bytes.IndexByte(name, '\\') >= 0 {
+		name, _ = jsonscan.AppendString(nil, key)
+		m = memberOf(name)
+	}
+	return m
+}
+
+// value reads the value of m at at and takes of it what matters.
+func (s *Splitter) value(m member, at int) (end int, err error) {
+	var inner []byte // what matters inside the value, if that is an object
+	switch m {
+	case memberUser:
+		inner, end, err = s.get(at, "username")
+	case memberResponseStatus:
+		inner, end, err = s.get(at, "code")
+	case memberAnnotations:
 		inner, end, err = s.get(at, annotationTruncated)
 	default:
 		end, err = jsonscan.Skip(s.body, at)
 	}
-	if err == nil {
-		s.take(name, s.body[at:end], inner)
+	if err == nil && m != memberOther {
+		s.take(m, s.body[at:end], inner)
 	}
 	return end, err
 }
 
-func (s *Splitter) take(name, value, inner []byte) {
+func (s *Splitter) take(m member, value, inner []byte) {
 	f := &s.item.Fields
-	switch string(name) {
-	case "auditID":
+	switch m {
+	case memberAuditID:
 		f.AuditID = s.text(value)
-	case "stage":
+	case memberStage:
 		f.Stage = s.text(value)
-	case "requestReceivedTimestamp":
+	case memberRequestReceived:
 		f.RequestReceived = s.text(value)
-	case "stageTimestamp":
+	case memberStageTime:
 		f.StageTime = s.text(value)
-	case "verb":
+	case memberVerb:
 		f.Verb = s.text(value)
-	case "requestURI":
+	case memberRequestURI:
 		f.RequestURI = s.text(value)
-	case "user":
+	case memberUser:
 		f.Username = s.text(inner)
-	case "responseStatus":
+	case memberResponseStatus:
 		f.Code = codeText(inner)
-	case "annotations":
+	case memberAnnotations:
 		s.seen.truncated = string(inner) == `"true"`
-	case "kind":
+	case memberKind:
 		s.seen.kind, s.seen.hasKind = s.text(value), true
-	case "apiVersion":
+	case memberAPIVersion:
 		s.seen.apiVersion, s.seen.hasAPIVersion = s.text(value), true
-	case "items":
+	case memberItems:
 		s.seen.items = value[0]
+	case memberOther:
 	}
 }
 
@@ -80,6 +179,9 @@ func (s *Splitter) get(at int, key string) (value []byte, end int, err error) {
 	if at >= len(s.body) || s.body[at] != '{' {
 		end, err = jsonscan.Skip(s.body, at)
 		return nil, end, err
+	}
+	if value, end, ok := jsonscan.Member(s.body, at, key); ok {
+		return value, end, nil
 	}
 	it := jsonscan.Object(s.body[at:])
 	for it.Next() {

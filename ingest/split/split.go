@@ -218,13 +218,19 @@ func (s *Splitter) object(start int, allowed nesting) (end int, err error) {
 	if pos < len(s.body) && s.body[pos] == '}' {
 		return s.finish(start, pos+1), nil
 	}
-	for {
-		key, at, err := s.key(pos)
-		if err == nil {
-			if allowed != inList && s.beginsItems(start, key, at) {
-				return s.list(at), nil
+	for next := 0; ; {
+		at, m, following, ok := s.expected(pos, next)
+		if next = following; !ok {
+			var key []byte
+			if key, at, err = s.key(pos); err == nil {
+				if allowed != inList && s.beginsItems(start, key, at) {
+					return s.list(at), nil
+				}
+				m = s.member(key)
 			}
-			end, err = s.member(key, at)
+		}
+		if err == nil {
+			end, err = s.value(m, at)
 		}
 		if err != nil {
 			return s.brokenMember(pos, end, allowed, err)
@@ -293,6 +299,9 @@ func isItems(key []byte) bool { return jsonscan.KeyIs(key[1:len(key)-1], "items"
 
 // key reads the key at pos, quotes included, and its colon; at is where the value begins.
 func (s *Splitter) key(pos int) (key []byte, at int, err error) {
+	if end, at, ok := jsonscan.Key(s.body, pos); ok {
+		return s.body[pos:end], at, nil
+	}
 	if pos < len(s.body) && s.body[pos] != '"' {
 		return nil, pos, syntaxAt(pos, "a key in double quotes must stand here")
 	}

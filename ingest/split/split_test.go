@@ -313,6 +313,7 @@ func FuzzSplit(f *testing.F) {
 				if !json.Valid(item.Raw) {
 					t.Fatalf("event %q of %q is not JSON", item.Raw, body)
 				}
+				sameInAnyOrder(t, item)
 			case item.Fault.Reason != ReasonNotEvent && item.Fault.Reason != ReasonTooLarge:
 				syntaxFaults++
 			}
@@ -341,6 +342,41 @@ func FuzzSplit(f *testing.F) {
 // isStream reports whether body is JSON values one after the other. A number or a word
 // right before another value is not told apart by encoding/json alone, which is fine
 // here: both sides read 1true as two values.
+// sameInAnyOrder checks that the fields do not depend on the order of the keys, as a shipper
+// that sorts them would change it; of equal keys it keeps the last one.
+func sameInAnyOrder(t *testing.T, item *Item) {
+	t.Helper()
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(item.Raw, &members); err != nil {
+		t.Fatal(err)
+	}
+	sorted, err := json.Marshal(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Splitter
+	s.Split(sorted, func(other *Item) bool {
+		if other.Fault != nil || other.Fields != item.Fields || item.Damage == "" && other.Damage != "" {
+			t.Fatalf("%q gives %+v, in order of its keys %+v", item.Raw, item, other)
+		}
+		return true
+	})
+}
+
+// The recorded events have their keys in the order of the API server.
+func TestOrderOfKeys(t *testing.T) {
+	n := 0
+	var s Splitter
+	s.Split(recordedList(t, 500, 1<<30), func(item *Item) bool {
+		sameInAnyOrder(t, item)
+		n++
+		return true
+	})
+	if n != 500 {
+		t.Errorf("%d events, want 500", n)
+	}
+}
+
 func isStream(body []byte) bool {
 	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
 	d := json.NewDecoder(bytes.NewReader(body))

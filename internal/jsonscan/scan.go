@@ -48,7 +48,56 @@ func Valid(data []byte) error {
 }
 
 // Skip checks the value that begins at data[i] and returns the index after it.
-func Skip(data []byte, i int) (end int, err error) { return skip(data, i, 0) }
+func Skip(data []byte, i int) (end int, err error) {
+	if end = fast(data, i); end >= 0 {
+		return end, nil
+	}
+	return skip(data, i, 0)
+}
+
+// Key steps over the key that begins at data[i] and its colon: end is the index after the
+// key, value where its value begins. It is not ok if there is no well-formed key.
+func Key(data []byte, i int) (end, value int, ok bool) {
+	if end = fastKeyEnd(data, i); end < 0 {
+		return 0, 0, false
+	}
+	value = fastColon(data, end)
+	return end, value, value >= 0
+}
+
+// Member steps over the object that begins at data[i] and returns the value of its last
+// member called key, nil if there is none, and the index after the object. It is not ok if
+// the object is not well-formed or nested very deeply; Object tells what is wrong with it.
+func Member(data []byte, i int, key string) (value []byte, end int, ok bool) {
+	if uint(i) >= uint(len(data)) || data[i] != '{' {
+		return nil, 0, false
+	}
+	if i = fastSpace(data, i+1); i < len(data) && data[i] == '}' {
+		return nil, i + 1, true
+	}
+	for {
+		keyEnd, at, ok := Key(data, i)
+		if !ok {
+			return nil, 0, false
+		}
+		if end = fast(data, at); end < 0 {
+			return nil, 0, false
+		}
+		if KeyIs(data[i+1:keyEnd-1], key) {
+			value = data[at:end:end]
+		}
+		if i = fastSpace(data, end); i >= len(data) {
+			return nil, 0, false
+		}
+		if data[i] == '}' {
+			return value, i + 1, true
+		}
+		if data[i] != ',' {
+			return nil, 0, false
+		}
+		i = fastSpace(data, i+1)
+	}
+}
 
 func skip(data []byte, i, depth int) (int, error) {
 	if i >= len(data) {
@@ -158,16 +207,17 @@ func skipArray(data []byte, i, depth int) (int, error) {
 const (
 	ones   = 0x0101010101010101
 	highs  = 0x8080808080808080
-	quotes = ones * '"'
 	slashs = ones * '\\'
-	spaces = ones * ' '
+	// Flipping the bit in which the quote and the space differ leaves the control characters
+	// below both, so one comparison finds them and the quote.
+	flip  = ones * ('"' ^ ' ')
+	above = ones * (' ' + 1)
 )
 
 // special marks the bytes of x that end the plain run of a string: quotes, backslashes
 // and control characters. Marks above the lowest one may be wrong.
 func special(x uint64) uint64 {
-	q, s := x^quotes, x^slashs
-	return ((q-ones)&^q | (s-ones)&^s | (x-spaces)&^x) & highs
+	return ((x ^ flip - above) | (x ^ slashs - ones)) & highs &^ x
 }
 
 func skipString(data []byte, i int) (int, error) {

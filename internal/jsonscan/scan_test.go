@@ -28,6 +28,7 @@ func FuzzValid(f *testing.F) {
 		if want := json.Valid(data); (err == nil) != want {
 			t.Fatalf("Valid(%q) = %v, encoding/json says %v", data, err, want)
 		}
+		compareFast(t, data)
 		if err != nil {
 			var syntax *SyntaxError
 			if !errors.As(err, &syntax) || syntax.Offset < 0 || syntax.Offset > len(data) {
@@ -37,6 +38,53 @@ func FuzzValid(f *testing.F) {
 		}
 		compareValue(t, data)
 	})
+}
+
+// compareFast checks that the fast way and the slow one take the same values to the same end.
+func compareFast(t *testing.T, data []byte) {
+	t.Helper()
+	for at := range min(len(data)+1, 64) {
+		end, err := skip(data, at, 0)
+		got := fast(data, at)
+		if err != nil && got >= 0 || err == nil && got != end && !deep(data[at:end]) {
+			t.Fatalf("%q at %d: the fast way ends at %d, the slow one at %d: %v", data, at, got, end, err)
+		}
+		valueAt, err := skipKey(data, at)
+		if keyEnd, value, ok := Key(data, at); ok != (err == nil) || ok && (value != valueAt || data[keyEnd-1] != '"') {
+			t.Fatalf("%q at %d: the fast way says that a key ends at %d, %d, the slow one at %d: %v",
+				data, at, keyEnd, value, valueAt, err)
+		}
+		if walked, err := walk(data[at:]); err == nil && walked != end-at {
+			t.Fatalf("%q at %d: walking ends at %d, skipping at %d", data, at, walked, end-at)
+		}
+	}
+}
+
+// deep reports whether value may be nested too deeply for the fast way.
+func deep(value []byte) bool {
+	return bytes.Count(value, []byte("["))+bytes.Count(value, []byte("{")) >= fastDepth
+}
+
+// walk enters whatever can be entered of the value that text begins with, and returns where it ends.
+func walk(text []byte) (int, error) {
+	if text = bytes.Clone(text); len(text) == 0 || text[0] != '{' && text[0] != '[' {
+		return Skip(text, 0)
+	}
+	it := Iter{data: text, object: text[0] == '{'}
+	walkAll(&it)
+	return it.End(), it.Err()
+}
+
+func walkAll(it *Iter) {
+	for it.NextKey() {
+		if c := it.First(); c != '{' && c != '[' {
+			it.Skip()
+			continue
+		}
+		inner := it.Enter()
+		walkAll(&inner)
+		it.Leave(&inner)
+	}
 }
 
 func compareValue(t *testing.T, data []byte) {
@@ -62,6 +110,9 @@ func compareValue(t *testing.T, data []byte) {
 		for key, raw := range want {
 			if got, ok := Get(data, key); !ok || !bytes.Equal(got, raw) {
 				t.Fatalf("Get(%q, %q) = %q, want %q", data, key, got, raw)
+			}
+			if got, end, ok := Member(data, 0, key); !ok && !deep(data) || ok && (!bytes.Equal(got, raw) || end != len(data)) {
+				t.Fatalf("Member(%q, %q) = %q, %d, %v, want %q", data, key, got, end, ok, raw)
 			}
 		}
 	case '[':

@@ -22,6 +22,7 @@ type Iter struct {
 	key, value []byte
 	valueAt    int
 	err        error
+	depth      int // brackets that are open around the values
 	object     bool
 	state      iterState
 }
@@ -41,11 +42,16 @@ func Object(text []byte) Iter { return Iter{data: text, object: true} }
 func Array(text []byte) Iter { return Iter{data: text} }
 
 // Next steps to the next member and reports whether there is one.
-func (it *Iter) Next() bool {
+func (it *Iter) Next() bool { return it.NextKey() && it.Skip() }
+
+// NextKey steps to the next member and reports whether there is one, or what may be one:
+// its value was not looked at. Skip, or Enter and Leave, must follow before the next step.
+// That saves a caller who walks the value from having it read twice.
+func (it *Iter) NextKey() bool {
 	if it.state == iterDone {
 		return false
 	}
-	i := SkipSpace(it.data, it.pos)
+	i := fastSpace(it.data, it.pos)
 	open, end := byte('['), byte(']')
 	if it.object {
 		open, end = '{', '}'
@@ -68,34 +74,72 @@ func (it *Iter) Next() bool {
 		if it.data[i] != ',' {
 			return it.fail(i, "a comma must stand here")
 		}
-		i = SkipSpace(it.data, i+1)
+		i = fastSpace(it.data, i+1)
 	}
-	return it.member(i)
+	it.valueAt = i
+	return !it.object || it.readKey(i)
 }
 
-func (it *Iter) member(i int) bool {
-	if it.object {
-		value, err := skipKey(it.data, i)
-		if err != nil {
-			it.err, it.state = err, iterDone
-			return false
+// readKey reads the key at i and its colon.
+func (it *Iter) readKey(i int) bool {
+	if end := fastKeyEnd(it.data, i); end >= 0 {
+		if value := fastColon(it.data, end); value >= 0 {
+			it.key, it.valueAt = it.data[i+1:end-1], value
+			return true
 		}
-		// The key's closing quote is the last one before the colon.
-		it.key = it.data[i+1 : i+bytes.LastIndexByte(it.data[i:value], '"')]
-		i = value
 	}
-	end, err := skip(it.data, i, 0)
+	value, err := skipKey(it.data, i)
 	if err != nil {
-		it.err, it.state = err, iterDone
-		return false
+		return it.stop(err)
 	}
-	it.value, it.valueAt, it.pos = it.data[i:end:end], i, end
+	// The key's closing quote is the last one before the colon.
+	it.key, it.valueAt = it.data[i+1:i+bytes.LastIndexByte(it.data[i:value], '"')], value
 	return true
 }
 
-func (it *Iter) fail(i int, reason string) bool {
-	it.err, it.state = fault(i, reason), iterDone
+// Skip reads the value of the member that NextKey found and reports whether it is well-formed.
+func (it *Iter) Skip() bool {
+	end := fast(it.data, it.valueAt)
+	if end < 0 {
+		var err error
+		if end, err = skip(it.data, it.valueAt, it.depth); err != nil {
+			return it.stop(err)
+		}
+	}
+	it.value, it.pos = it.data[it.valueAt:end:end], end
+	return true
+}
+
+// First returns the first byte of the value of the member that NextKey found, 0 if there is none.
+func (it *Iter) First() byte {
+	if it.valueAt >= len(it.data) {
+		return 0
+	}
+	return it.data[it.valueAt]
+}
+
+// Enter walks the value of the member that NextKey found, which First says is an object or
+// an array. Leave must follow, with the walk at its end.
+func (it *Iter) Enter() Iter {
+	return Iter{data: it.data, pos: it.valueAt, depth: it.depth + 1, object: it.First() == '{'}
+}
+
+// Leave ends the member whose value inner walked, and reports whether the value is well-formed.
+func (it *Iter) Leave(inner *Iter) bool {
+	if inner.err != nil {
+		return it.stop(inner.err)
+	}
+	it.value, it.pos = it.data[it.valueAt:inner.pos:inner.pos], inner.pos
+	return true
+}
+
+func (it *Iter) stop(err error) bool {
+	it.err, it.state = err, iterDone
 	return false
+}
+
+func (it *Iter) fail(i int, reason string) bool {
+	return it.stop(fault(i, reason))
 }
 
 func (it *Iter) finish(pos int) bool {
@@ -148,7 +192,7 @@ func String(value []byte) (string, bool) {
 		return "", false
 	}
 	inner := value[1 : len(value)-1]
-	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+	if Plain(inner) {
 		return alias(inner), true
 	}
 	return alias(unescape(nil, inner)), true
@@ -163,7 +207,9 @@ func AppendString(dst, value []byte) ([]byte, bool) {
 }
 
 // Plain reports whether a string's text stands for itself: no escapes, valid UTF-8.
-func Plain(inner []byte) bool { return bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) }
+func Plain(inner []byte) bool {
+	return plainASCII(inner) || bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner)
+}
 
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
