@@ -163,16 +163,17 @@ func (s *columnState) null(row int) bool { return s.array == nil || s.array.IsNu
 // number returns the value of row as text.
 func (s *columnState) number(row int) value {
 	var n int64
+	isTime := false
 	switch a := s.array.(type) {
 	case *array.Timestamp:
-		n = int64(a.Value(row))
+		n, isTime = int64(a.Value(row)), true
 	case *array.Int64:
 		n = a.Value(row)
 	case *array.Int32:
 		n = int64(a.Value(row))
 	}
 	s.scratch = strconv.AppendInt(s.scratch[:0], n, 10)
-	return value{text: alias(s.scratch), number: true}
+	return value{text: alias(s.scratch), number: true, time: isTime}
 }
 
 // list calls visit for each text of a row until it returns false.

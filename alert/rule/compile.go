@@ -2,6 +2,7 @@ package rule
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/auditmill/auditmill/alert/rule/ir"
@@ -29,15 +30,18 @@ const (
 type access uint8
 
 const (
-	accessDict   access = iota // a dictionary column: once per distinct value
-	accessDicts                // a list of dictionary-encoded values: likewise
-	accessNumber               // a column of numbers or times
-	accessString               // a column of texts or ids
-	accessList                 // a column of lists of texts
-	accessMap                  // a map column as a whole
-	accessEntry                // one entry of a map column
-	accessRaw                  // a path into the original bytes
-	accessLeaves               // all values of the original bytes
+	accessDict     access = iota // a dictionary column: once per distinct value
+	accessDicts                  // a list of dictionary-encoded values: likewise
+	accessNumber                 // a column of numbers or times
+	accessString                 // a column of texts or ids
+	accessList                   // a column of lists of texts
+	accessMap                    // a map column as a whole
+	accessEntry                  // one entry of a map column
+	accessRaw                    // a path into the original bytes
+	accessComputed               // what a function finds in the original bytes
+	accessLeaves                 // all values of the original bytes
+	accessElements               // the members of an array
+	accessRelate                 // two fields
 )
 
 // cost of deciding one row, relative: what is cheap comes first.
@@ -53,19 +57,52 @@ func (a access) cost() int {
 		return 12
 	case accessRaw:
 		return 1000
-	default:
+	case accessElements:
+		return 1500
+	case accessComputed:
+		return 3000
+	case accessLeaves:
 		return 10_000
+	case accessRelate: // the costs of its fields come on top
+		return 8
 	}
+	return 1
 }
 
-// test is a compiled ir.Test. Equal tests of all rules are one test.
+// scope is what the paths of some tests begin at: the event, or a member of an array.
+type scope struct {
+	event    bool
+	tests    map[string]*test
+	paths    *pathNode // of all paths below the scope's root
+	npaths   int
+	narrays  int
+	extracts []ir.Extract
+	computed map[string]int // index of each extract by the name of its field
+}
+
+func newScope(event bool) *scope {
+	return &scope{event: event, tests: map[string]*test{}, paths: newPathNode(), computed: map[string]int{}}
+}
+
+// ref is a field, found.
+type ref struct {
+	scope   *scope
+	access  access
+	column  *columnPlan // of the columns
+	key     string      // of an entry
+	path    int         // in the path tree, for raw and for a strict column; else -1
+	extract int         // of the computed
+	strict  bool        // where the column is blank, the original bytes decide
+}
+
+// raw reports whether the original bytes are always needed.
+func (r *ref) raw() bool { return r.column == nil }
+
+// test is a compiled ir.Test, ir.Elements or ir.Relate. Equal tests of one scope are one test.
 type test struct {
-	index  int
-	access access
-	column *columnPlan // of all but raw and leaves
-	bit    int         // among the tests of a dictionary column
-	key    string      // of an entry
-	path   int         // in the path tree, for raw and consult; else -1
+	ref
+	index int // among the tests of its scope
+	bit   int // among the tests of a dictionary column
 
 	matcher *matcher
 	every   bool
@@ -78,6 +115,26 @@ type test struct {
 	// consult says that blank does not hold: the column does not tell an empty value from
 	// an absent one, and to this test they differ, so the original bytes decide.
 	consult bool
+
+	elements *elements // of accessElements
+	relate   *relate   // of accessRelate
+}
+
+// elements is a compiled ir.Elements.
+type elements struct {
+	index      int // among those of the set
+	from       ref // the array; path is among the arrays of its scope
+	quantifier ir.Quantifier
+	empty      bool
+	scope      *scope
+	root       *node
+}
+
+// relate is a compiled ir.Relate.
+type relate struct {
+	left, right ref
+	relation    ir.Relation
+	cased       bool
 }
 
 // columnPlan is a column that tests look at.
@@ -93,45 +150,49 @@ type columnPlan struct {
 type dref struct{ column, bit int }
 
 type compiler struct {
-	tests   []*test
-	byKey   map[string]*test
-	columns []*columnPlan
-	byName  map[string]*columnPlan
-	paths   *pathNode
-	npaths  int
+	event    *scope
+	columns  []*columnPlan
+	byName   map[string]*columnPlan
+	elements []*elements
 }
 
 func newCompiler() *compiler {
-	return &compiler{byKey: map[string]*test{}, byName: map[string]*columnPlan{}, paths: newPathNode()}
+	return &compiler{event: newScope(true), byName: map[string]*columnPlan{}}
 }
 
-func (c *compiler) expr(e ir.Expr) *node {
+func (c *compiler) expr(s *scope, e ir.Expr) *node {
 	switch e := e.(type) {
 	case ir.And:
-		return c.list(opAnd, []ir.Expr(e))
+		return c.list(s, opAnd, []ir.Expr(e))
 	case ir.Or:
-		return c.list(opOr, []ir.Expr(e))
+		return c.list(s, opOr, []ir.Expr(e))
 	case ir.Not:
-		arg := c.expr(e.Expr)
+		arg := c.expr(s, e.Expr)
 		if arg.op == opNot {
 			return arg.args[0]
 		}
 		return &node{op: opNot, args: []*node{arg}, cost: arg.cost}
 	case *ir.Test:
-		t := c.test(e)
+		t := c.test(s, e)
 		cost := t.access.cost()
 		if t.consult {
 			cost += accessRaw.cost() / 2
 		}
 		return &node{op: opTest, test: t, cost: cost}
+	case *ir.Elements:
+		t := c.quantified(s, e)
+		return &node{op: opTest, test: t, cost: t.access.cost() + t.elements.root.cost/4}
+	case *ir.Relate:
+		t := c.related(s, e)
+		return &node{op: opTest, test: t, cost: t.access.cost() + t.relate.left.access.cost() + t.relate.right.access.cost()}
 	}
 	return &node{op: opOr} // false; there are no other kinds
 }
 
-func (c *compiler) list(o op, args []ir.Expr) *node {
+func (c *compiler) list(s *scope, o op, args []ir.Expr) *node {
 	n := &node{op: o}
 	for _, arg := range args {
-		child := c.expr(arg)
+		child := c.expr(s, arg)
 		if child.op == o { // (a and b) and c
 			n.args = append(n.args, child.args...)
 		} else {
@@ -143,31 +204,101 @@ func (c *compiler) list(o op, args []ir.Expr) *node {
 	return n
 }
 
-func (c *compiler) test(in *ir.Test) *test {
-	key := in.String()
-	if t, ok := c.byKey[key]; ok {
+func (c *compiler) test(s *scope, in *ir.Test) *test {
+	if in.Field.Source == ir.Column || in.Field.Source == ir.Entry {
+		s = c.event // a member of an array has no columns
+	}
+	t, known := s.test(fmt.Sprint(in.Field.Source, in))
+	if known {
 		return t
 	}
-	t := &test{
-		index: len(c.tests), path: -1, matcher: newMatcher(in.AnyOf), every: in.Every,
-		missing: in.Missing, null: in.Null, empty: in.Empty,
-	}
+	t.matcher, t.every = newMatcher(in.AnyOf), in.Every
+	t.missing, t.null, t.empty = in.Missing, in.Null, in.Empty
+	t.ref = c.ref(s, in.Field)
 	switch in.Field.Source {
 	case ir.Column:
-		t.access = columnAccess(in.Field.Type)
 		c.column(t, in.Field)
 	case ir.Entry:
-		t.access, t.key = accessEntry, in.Field.Key
-		t.column = c.plan(in.Field.Column, accessMap)
 		t.blank = t.missing
-	case ir.Path:
-		t.access, t.path = accessRaw, c.path(in.Field.Path)
-	case ir.Leaves:
-		t.access = accessLeaves
+	case ir.Path, ir.Leaves, ir.Computed: // there is no column that could be blank
 	}
-	c.byKey[key] = t
-	c.tests = append(c.tests, t)
 	return t
+}
+
+// test returns the test of that key, and whether it was there.
+func (s *scope) test(key string) (*test, bool) {
+	if t, ok := s.tests[key]; ok {
+		return t, true
+	}
+	t := &test{index: len(s.tests)}
+	s.tests[key] = t
+	return t, false
+}
+
+func (c *compiler) quantified(s *scope, in *ir.Elements) *test {
+	t, known := s.test("elements " + in.String())
+	if known {
+		return t
+	}
+	el := &elements{index: len(c.elements), quantifier: in.Quantifier, empty: in.Empty, scope: newScope(false)}
+	c.elements = append(c.elements, el)
+	switch {
+	case in.Array.Source == ir.Path:
+		el.from = ref{scope: s, access: accessRaw, path: s.array(in.Array.Path)}
+	case in.Array.Source == ir.Column && in.Array.Strict: // the original decides what is an array
+		el.from = ref{scope: c.event, access: accessRaw, path: c.event.array(in.Array.Path)}
+	default:
+		el.from = c.ref(s, in.Array)
+	}
+	el.root = c.expr(el.scope, in.Expr)
+	t.ref, t.elements = ref{scope: s, access: accessElements, path: -1}, el
+	return t
+}
+
+func (c *compiler) related(s *scope, in *ir.Relate) *test {
+	t, known := s.test("relate " + in.String())
+	if known {
+		return t
+	}
+	t.relate = &relate{left: c.ref(s, in.Left), right: c.ref(s, in.Right), relation: in.Relation, cased: in.Cased}
+	t.ref = ref{scope: s, access: accessRelate, path: -1}
+	for _, side := range []struct {
+		field ir.Field
+		ref   *ref
+	}{{in.Left, &t.relate.left}, {in.Right, &t.relate.right}} {
+		if side.ref.strict {
+			t.consult, side.ref.path = true, c.event.path(side.field.Path)
+		}
+	}
+	return t
+}
+
+// ref finds a field.
+func (c *compiler) ref(s *scope, f ir.Field) ref {
+	r := ref{scope: s, path: -1}
+	switch f.Source {
+	case ir.Column:
+		r.scope, r.access = c.event, columnAccess(f.Type)
+		r.column = c.plan(f.Column, r.access)
+		r.strict = f.Strict
+	case ir.Entry:
+		r.scope, r.access, r.key = c.event, accessEntry, f.Key
+		r.column = c.plan(f.Column, accessMap)
+	case ir.Path:
+		r.access, r.path = accessRaw, s.path(f.Path)
+	case ir.Leaves:
+		r.access = accessLeaves
+	case ir.Computed:
+		r.access = accessComputed
+		index, ok := s.computed[f.String()]
+		if !ok {
+			index = len(s.extracts)
+			s.computed[f.String()] = index
+			s.extracts = append(s.extracts, f.Extract)
+		}
+		r.extract = index
+	}
+	return r
 }
 
 func columnAccess(t schemas.Type) access {
@@ -189,14 +320,15 @@ func columnAccess(t schemas.Type) access {
 
 // column decides what a null or empty column means to t.
 func (c *compiler) column(t *test, field ir.Field) {
-	t.column = c.plan(field.Column, t.access)
 	if t.access == accessDict || t.access == accessDicts {
 		t.bit = len(t.column.tests)
 		t.column.tests = append(t.column.tests, t)
 	}
 	if !field.Strict {
 		// By the column's name empty and absent are one, and both '' and null mean it.
-		t.blank = t.missing || t.matcher.emptyLiteral()
+		// A list without members is neither.
+		list := t.access == accessDicts || t.access == accessList || t.access == accessMap
+		t.blank = t.missing || !list && t.matcher.emptyLiteral()
 		return
 	}
 	var fold []byte
@@ -216,8 +348,8 @@ func (c *compiler) column(t *test, field ir.Field) {
 		atNull = t.empty // an empty list
 	}
 	t.blank = t.missing
-	if t.missing != t.null || t.missing != atNull {
-		t.consult, t.path = true, c.path(field.Path)
+	if t.consult = t.missing != t.null || t.missing != atNull; t.consult {
+		t.path = c.event.path(field.Path)
 	}
 }
 
@@ -231,16 +363,22 @@ func (c *compiler) plan(name string, kind access) *columnPlan {
 	return p
 }
 
-func (c *compiler) path(keys []string) int {
-	n := c.paths
-	for _, key := range keys {
-		n = n.child(key)
-	}
+func (s *scope) path(keys []string) int {
+	n := s.paths.below(keys)
 	if n.path < 0 {
-		n.path = c.npaths
-		c.npaths++
+		n.path = s.npaths
+		s.npaths++
 	}
 	return n.path
+}
+
+func (s *scope) array(keys []string) int {
+	n := s.paths.below(keys)
+	if n.array < 0 {
+		n.array = s.narrays
+		s.narrays++
+	}
+	return n.array
 }
 
 // required returns the tests of dictionary columns without which n is false whatever else
@@ -249,7 +387,7 @@ func (c *compiler) required(n *node) []dref {
 	var refs []dref
 	switch n.op {
 	case opTest:
-		if n.test.access == accessDict && !n.test.consult {
+		if n.test.access == accessDict && !n.test.consult || n.test.access == accessDicts && !n.test.consult && !n.test.every {
 			refs = append(refs, dref{n.test.column.index, n.test.bit})
 		}
 	case opAnd:

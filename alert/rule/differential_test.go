@@ -3,12 +3,14 @@ package rule_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 )
 
 // generator makes random rules and random events out of the same few names and values, so
@@ -33,7 +35,8 @@ var (
 	genValues = []string{
 		`"get"`, `"GET"`, `"create"`, `"pods"`, `"secrets"`, `"exec"`, `""`, `"web"`, `"a"`, `"b"`, `"ab"`, `"a*b"`, `"a\nb"`, `"K"`,
 		`"\u212a"`, `"é"`, `"É"`, `"10.0.0.1"`, `"::ffff:10.0.0.1"`, `1`, `403`, `403.0`, `1e3`, `-1`, `"403"`, `true`, `false`, `null`,
-		`{}`, `[]`, `{"b":"a"}`, `[{"b":1},{"b":null},{}]`, `[[1],["a"]]`, `"allow"`, `{"b":["get",{"x":1}]}`, `"a\\"`,
+		`{}`, `[]`, `{"b":"a"}`, `{"b":["a","b"],"a":[{"b":"a"},"b",null,[1]],"x":"get"}`, `[[{"b":1}],[],{"b":[]}]`,
+		`"2026-01-01T23:59:59+09:00"`, `"/api/v1/x"`, `[{"b":1},{"b":null},{}]`, `[[1],["a"]]`, `"allow"`, `{"b":["get",{"x":1}]}`, `"a\\"`,
 	}
 )
 
@@ -132,7 +135,8 @@ func (g generator) event() string {
 	}
 	var b strings.Builder
 	b.WriteString("{" + maybe(`"verb":`+text()) + maybe(`"stage":`+text()) + maybe(`"auditID":`+text()))
-	b.WriteString(maybe(`"requestURI":`+text()) + maybe(`"userAgent":`+text()) + maybe(`"sourceIPs":`+list(ip)))
+	b.WriteString(maybe(`"requestReceivedTimestamp":`+g.time()) + maybe(`"stageTimestamp":`+g.time()))
+	b.WriteString(maybe(`"requestURI":`+pick(g, text(), `"/api/v1/x"`, `"//api/v1"`, `"/apis/v1"`)) + maybe(`"userAgent":`+text()) + maybe(`"sourceIPs":`+list(ip)))
 	b.WriteString(maybe(`"user":{` + maybe(`"username":`+text()) + maybe(`"groups":`+list(text)) + `"extra":{"k":` + list(text) +
 		pick(g, "", `,"authentication.kubernetes.io/credential-id":["a"]`, `,"authentication.kubernetes.io/credential-id":[]`) + `}}`))
 	b.WriteString(maybe(`"objectRef":{` + maybe(`"resource":`+text()) + maybe(`"subresource":`+text()) + maybe(`"namespace":`+text()) + `"name":` + text() + `}`))
@@ -145,6 +149,10 @@ func (g generator) event() string {
 	return b.String()
 }
 
+func (g generator) time() string {
+	return pick(g, `"2026-01-01T00:00:00Z"`, `"2025-12-31T23:30:59.123456Z"`, `"2026-06-30T12:01:00.000001Z"`)
+}
+
 // differ evaluates random rules on random events with the engine and the reference.
 func differ(t *testing.T, seed uint64) {
 	t.Helper()
@@ -153,7 +161,16 @@ func differ(t *testing.T, seed uint64) {
 	for range 1 + g.IntN(20) {
 		files = append(files, g.rule())
 	}
-	set := compile(t, files...)
+	rules := slices.Clone(compile(t, files...).Rules())
+	for range g.IntN(20) { // what the language of the files cannot say, too
+		condition := g.expr(3, false)
+		files = append(files, "")
+		rules = append(rules, rule.Rule{Meta: ir.Meta{ID: fmt.Sprintf("tree %d", len(rules))}, Condition: condition})
+	}
+	set, err := rule.Compile(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
 	e := set.NewEvaluator()
 	for range 2 { // the second batch meets the memory of the first
 		raws = raws[:0]
@@ -161,11 +178,13 @@ func differ(t *testing.T, seed uint64) {
 			raws = append(raws, g.event())
 		}
 		batch := batchOf(t, raws...)
-		want, got := reference(set, naiveEvents(t, batch)), evaluate(t, e, batch)
+		events := naiveEvents(t, batch)
+		want, got := reference(set, events), evaluate(t, e, batch)
 		if d := cmp.Diff(want, got); d != "" {
 			explain(t, set, files, raws, want, got)
 			t.Fatalf("seed %d: (-reference +engine):\n%s", seed, d)
 		}
+		g.differInValues(t, e, batch, events)
 	}
 }
 

@@ -24,10 +24,14 @@ type Evaluator struct {
 
 	pending []pendingRule
 	matches []match
-	found   rawEvent
-	fold    []byte
-	buf     []byte
-	stats   Stats
+	batch   arrow.RecordBatch
+	event   *document   // of the row whose original bytes are looked at
+	members []*document // by elements: the member that is looked at
+	shown   *document   // of the row whose values were asked for
+	operand operand
+	// scratch memory
+	fold, foldRight, buf []byte
+	stats                Stats
 }
 
 // Stats count what an Evaluator did since it was made.
@@ -56,7 +60,12 @@ type match struct{ rule, row int }
 
 // NewEvaluator returns an Evaluator of s.
 func (s *Set) NewEvaluator() *Evaluator {
-	e := &Evaluator{set: s, memos: make([]memo, len(s.tests))}
+	e := &Evaluator{
+		set: s, memos: make([]memo, len(s.event.tests)), event: newDocument(s.event), shown: newDocument(newScope(true)),
+	}
+	for _, el := range s.elements {
+		e.members = append(e.members, newDocument(el.scope))
+	}
 	e.raw.plan = &columnPlan{name: "raw", kind: accessString}
 	for _, plan := range s.columns {
 		c := &columnState{plan: plan}
@@ -122,6 +131,7 @@ func (e *Evaluator) Match(batch arrow.RecordBatch, yield func(rule, row int)) er
 }
 
 func (e *Evaluator) bind(batch arrow.RecordBatch) error {
+	e.batch, e.shown.loaded = batch, false
 	for _, c := range e.columns {
 		if err := c.bind(batch); err != nil {
 			return err
@@ -140,7 +150,8 @@ func (e *Evaluator) bind(batch arrow.RecordBatch) error {
 
 // unbind lets go of the batch, whose memory belongs to the caller.
 func (e *Evaluator) unbind() {
-	e.raw.array, e.raw.texts, e.source, e.fault = nil, texts{}, nil, nil
+	e.raw.array, e.raw.texts, e.source, e.fault, e.batch = nil, texts{}, nil, nil, nil
+	e.shown.data, e.event.data = nil, nil
 	for _, c := range e.columns {
 		c.array, c.texts, c.lists, c.items, c.keys = nil, texts{}, nil, nil, codes{}
 		if c.dict != nil {
@@ -215,12 +226,19 @@ func (e *Evaluator) eval(n *node, sel, lo, hi bitmap) {
 
 func (e *Evaluator) evalTest(t *test, sel, lo, hi bitmap) {
 	switch t.access {
-	case accessRaw, accessLeaves:
+	case accessRaw, accessLeaves, accessComputed, accessElements:
 		clear(lo)
 		copy(hi, sel)
 		return
 	case accessDict, accessDicts:
 		e.evalDict(t, sel, lo)
+	case accessRelate:
+		if t.relate.left.raw() || t.relate.right.raw() {
+			clear(lo)
+			copy(hi, sel)
+			return
+		}
+		e.evalRows(t, sel, lo)
 	default:
 		e.evalRows(t, sel, lo)
 	}
@@ -233,8 +251,8 @@ func (e *Evaluator) evalTest(t *test, sel, lo, hi bitmap) {
 			hi.set(row)
 		}
 	}
-	if c := e.columns[t.column.index]; c.dict != nil {
-		c.dict.blanks(maybe)
+	if t.column != nil && e.columns[t.column.index].dict != nil {
+		e.columns[t.column.index].dict.blanks(maybe)
 	} else {
 		sel.each(func(row int) {
 			if e.blank(t, row) {

@@ -33,6 +33,15 @@ func appendFold(dst []byte, s string) []byte {
 	return dst
 }
 
+// folded returns the fold of s, made in buf unless s is its own.
+func folded(s string, buf *[]byte) string {
+	if isFolded(s) {
+		return s
+	}
+	*buf = appendFold((*buf)[:0], s)
+	return alias(*buf)
+}
+
 // foldRune returns the least rune that is equal to r but for case, in lower case if ASCII.
 func foldRune(r rune) rune {
 	least := r

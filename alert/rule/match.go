@@ -15,6 +15,7 @@ type value struct {
 	text   string
 	number bool // text is a number, not a string of digits
 	object bool
+	time   bool // text is the number of µs since 1970, of a column of times
 }
 
 // matcher decides whether a value satisfies one of the matches of a test. It is immutable.
@@ -29,7 +30,11 @@ type matcher struct {
 	compares   []ir.Compare
 	regexps    []*regexp.Regexp
 	networks   []netip.Prefix
+	others     []predicate // of the rarer kinds
 }
+
+// predicate is a match of one of the rarer kinds.
+type predicate interface{ satisfiedBy(v value) bool }
 
 func newMatcher(matches []ir.Match) *matcher {
 	m := &matcher{folded: map[string]struct{}{}, cased: map[string]struct{}{}}
@@ -48,6 +53,14 @@ func newMatcher(matches []ir.Match) *matcher {
 			m.regexps = append(m.regexps, match.Regexp)
 		case ir.Network:
 			m.networks = append(m.networks, match.Prefix)
+		case ir.Order:
+			m.others = append(m.others, order(match))
+		case ir.Glob:
+			m.others = append(m.others, compileFnmatch(match.Pattern, match.Fold))
+		case ir.PathPrefix:
+			m.others = append(m.others, compilePathPrefix(match.Path))
+		case ir.TimePart:
+			m.others = append(m.others, timePart(match))
 		}
 	}
 	return m
@@ -124,7 +137,15 @@ func (m *matcher) match(v value, fold *[]byte) bool {
 	if v.object {
 		return false
 	}
-	return m.matchText(v.text, fold) || m.numeric(v) && m.matchNumber(v) || len(m.networks) > 0 && m.matchNetwork(v.text)
+	if m.matchText(v.text, fold) || m.numeric(v) && m.matchNumber(v) || len(m.networks) > 0 && m.matchNetwork(v.text) {
+		return true
+	}
+	for _, p := range m.others {
+		if p.satisfiedBy(v) {
+			return true
+		}
+	}
+	return false
 }
 
 // numeric reports whether a number could satisfy m that no text does.
@@ -153,10 +174,7 @@ func (m *matcher) matchText(text string, fold *[]byte) bool {
 }
 
 func (m *matcher) matchFolded(text string, fold *[]byte) bool {
-	if !isFolded(text) {
-		*fold = appendFold((*fold)[:0], text)
-		text = alias(*fold)
-	}
+	text = folded(text, fold)
 	if _, ok := m.folded[text]; ok {
 		return true
 	}
@@ -181,20 +199,29 @@ func (m *matcher) matchNumber(v value) bool {
 		}
 	}
 	for _, c := range m.compares {
-		order := compareNumbers(n, c.Number)
-		switch c.Relation {
-		case ir.Less:
-			ok = order < 0
-		case ir.LessOrEqual:
-			ok = order <= 0
-		case ir.Greater:
-			ok = order > 0
-		case ir.GreaterOrEqual:
-			ok = order >= 0
-		}
-		if ok {
+		if related(compareNumbers(n, c.Number), c.Relation) {
 			return true
 		}
+	}
+	return false
+}
+
+// related reports whether two things that compare so, as cmp.Compare tells it, stand in the relation.
+func related(order int, r ir.Relation) bool {
+	switch r {
+	case ir.Less:
+		return order < 0
+	case ir.LessOrEqual:
+		return order <= 0
+	case ir.Greater:
+		return order > 0
+	case ir.GreaterOrEqual:
+		return order >= 0
+	case ir.Same:
+		return order == 0
+	case ir.Different:
+		return order != 0
+	case ir.Contains, ir.StartsWith, ir.EndsWith: // of texts only
 	}
 	return false
 }

@@ -3,13 +3,11 @@ package rule_test
 import (
 	"bytes"
 	"encoding/json"
-	"math/big"
-	"net"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
+	"time"
+	"unicode"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -21,7 +19,18 @@ import (
 type naiveEvent struct {
 	columns map[string]any
 	doc     any
+	event   any // the original if doc is a member of an array
 }
+
+func (ev naiveEvent) top() any {
+	if ev.event != nil {
+		return ev.event
+	}
+	return ev.doc
+}
+
+// naiveTime is a value of a column of times.
+type naiveTime struct{ time.Time }
 
 func naiveEvents(t testing.TB, batch arrow.RecordBatch) []naiveEvent {
 	t.Helper()
@@ -41,6 +50,15 @@ func naiveEvents(t testing.TB, batch arrow.RecordBatch) []naiveEvent {
 	for i := range rows {
 		events[i].columns = columns[i]
 		decode(t, rows[i].Raw, &events[i].doc)
+		for _, name := range []string{"event_time", "stage_time"} {
+			if text, ok := columns[i][name].(string); ok {
+				at, err := time.Parse(time.RFC3339Nano, text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				columns[i][name] = naiveTime{at}
+			}
+		}
 	}
 	return events
 }
@@ -81,13 +99,143 @@ func naive(e ir.Expr, ev naiveEvent) bool {
 		return false
 	case ir.Not:
 		return !naive(e.Expr, ev)
+	case *ir.Elements:
+		return naiveElements(e, ev)
+	case *ir.Relate:
+		for _, left := range naiveValues(e.Left, ev) {
+			for _, right := range naiveValues(e.Right, ev) {
+				if naiveRelated(e, left, right) {
+					return true
+				}
+			}
+		}
+		return false
 	}
 	return naiveTest(e.(*ir.Test), ev)
 }
 
+func naiveElements(e *ir.Elements, ev naiveEvent) bool {
+	var members []any
+	switch f := e.Array; {
+	case f.Source == ir.Column && !f.Strict:
+		members, _ = ev.columns[f.Column].([]any)
+	case f.Source == ir.Computed:
+		members = naiveLeaves(f, ev)
+		if len(members) == 1 && members[0] == missing {
+			members = nil
+		}
+	case f.Source == ir.Path:
+		members = naiveMembers(ev.doc, f.Path)
+	default:
+		members = naiveMembers(ev.top(), naivePath(f))
+	}
+	n := 0
+	for _, member := range members {
+		if naive(e.Expr, naiveEvent{columns: ev.columns, event: ev.top(), doc: member}) {
+			n++
+		}
+	}
+	switch {
+	case len(members) == 0:
+		return e.Empty
+	case e.Quantifier == ir.Some:
+		return n > 0
+	case e.Quantifier == ir.Every:
+		return n == len(members)
+	}
+	return n == 0
+}
+
+// naiveMembers returns the members of all arrays at path, and looks through those on the way.
+func naiveMembers(v any, path []string) []any {
+	switch v := v.(type) {
+	case []any:
+		if len(path) == 0 {
+			return v
+		}
+		var all []any
+		for _, member := range v {
+			all = append(all, naiveMembers(member, path)...)
+		}
+		return all
+	case map[string]any:
+		if len(path) > 0 {
+			return naiveMembers(v[path[0]], path[1:])
+		}
+	}
+	return nil
+}
+
+func naiveValues(f ir.Field, ev naiveEvent) []any {
+	var all []any
+	for _, leaf := range naiveLeaves(f, ev) {
+		switch leaf.(type) {
+		case absent, map[string]any:
+		default:
+			all = append(all, leaf)
+		}
+	}
+	return all
+}
+
+func naiveRelated(r *ir.Relate, left, right any) bool {
+	a, m, isNumber := naiveScalar(left)
+	b, n, also := naiveScalar(right)
+	m, numeric := asNumber(a, m, isNumber)
+	n, numericToo := asNumber(b, n, also)
+	if !r.Cased {
+		a, b = naiveFold(a), naiveFold(b)
+	}
+	c := strings.Compare(a, b)
+	switch r.Relation {
+	case ir.Contains:
+		return strings.Contains(a, b)
+	case ir.StartsWith:
+		return strings.HasPrefix(a, b)
+	case ir.EndsWith:
+		return strings.HasSuffix(a, b)
+	case ir.Same, ir.Different:
+		if isNumber && also {
+			c = m.Cmp(n)
+		}
+	case ir.Less, ir.LessOrEqual, ir.Greater, ir.GreaterOrEqual:
+		if numeric != numericToo {
+			return false
+		}
+		if numeric {
+			c = m.Cmp(n)
+		}
+	}
+	return ordered(c, r.Relation)
+}
+
+func ordered(c int, r ir.Relation) bool {
+	return map[ir.Relation]bool{
+		ir.Less: c < 0, ir.LessOrEqual: c <= 0, ir.Greater: c > 0, ir.GreaterOrEqual: c >= 0, ir.Same: c == 0, ir.Different: c != 0,
+	}[r]
+}
+
+// naiveFold takes the least of the characters that are equal but for case.
+func naiveFold(s string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for c := unicode.SimpleFold(r); c != r; c = unicode.SimpleFold(c) {
+			least = min(least, c)
+		}
+		if least <= unicode.MaxASCII {
+			least = unicode.ToLower(least)
+		}
+		return least
+	}, s)
+}
+
 func naiveTest(t *ir.Test, ev naiveEvent) bool {
 	results := map[bool]int{}
-	for _, leaf := range naiveLeaves(t, ev) {
+	leaves := naiveLeaves(t.Field, ev)
+	if f := t.Field; f.Source == ir.Column && !f.Strict && len(leaves) == 1 && leaves[0] == missing && ev.columns[f.Column] == nil && asksForEmpty(t) {
+		leaves[0] = yes{} // for a column's name '' and absent are one
+	}
+	for _, leaf := range leaves {
 		result := false
 		switch leaf {
 		case yes{}:
@@ -111,27 +259,46 @@ func naiveTest(t *ir.Test, ev naiveEvent) bool {
 	return results[true] > 0
 }
 
-func naiveLeaves(t *ir.Test, ev naiveEvent) []any {
-	f := t.Field
+func naiveLeaves(f ir.Field, ev naiveEvent) []any {
 	switch {
 	case f.Source == ir.Leaves:
 		return scalars(ev.doc)
-	case f.Source == ir.Entry:
-		path := map[string][]string{
-			"annotations": {"annotations"}, "extra": {"user", "extra"}, "impersonated_extra": {"impersonatedUser", "extra"},
-		}[f.Column]
-		return walk(ev.doc, append(slices.Clip(path), f.Key))
-	case f.Source == ir.Path || f.Strict:
+	case f.Source == ir.Computed:
+		text, err := json.Marshal(ev.doc)
+		if err != nil {
+			return nil
+		}
+		var values ir.Values
+		f.Extract(text, &values)
+		leaves := []any{}
+		for _, text := range values.Texts() {
+			leaves = append(leaves, text)
+		}
+		if len(leaves) == 0 {
+			return []any{missing}
+		}
+		return leaves
+	case f.Source == ir.Path:
 		return walk(ev.doc, f.Path)
+	case f.Source == ir.Entry || f.Strict: // a column is the event's, even inside a member
+		return walk(ev.top(), naivePath(f))
 	}
 	v := ev.columns[f.Column]
 	if list, ok := v.([]any); v == nil || ok && len(list) == 0 {
-		if t.Missing || !ok && asksForEmpty(t) { // for a column's name '' and absent are one
-			return []any{yes{}}
-		}
 		return []any{missing}
 	}
 	return walk(v, nil)
+}
+
+// naivePath is where a field stands in the original.
+func naivePath(f ir.Field) []string {
+	if f.Source == ir.Entry {
+		path := map[string][]string{
+			"annotations": {"annotations"}, "extra": {"user", "extra"}, "impersonated_extra": {"impersonatedUser", "extra"},
+		}[f.Column]
+		return append(slices.Clip(path), f.Key)
+	}
+	return f.Path
 }
 
 // yes is a leaf that satisfies every test.
@@ -195,89 +362,4 @@ func scalars(v any) []any {
 		all = append(all, v)
 	}
 	return all
-}
-
-func naiveMatch(m ir.Match, leaf any) bool {
-	text, isObject := "", false
-	number, isNumber := new(big.Rat), false
-	switch v := leaf.(type) {
-	case map[string]any:
-		isObject = true
-	case string:
-		text = v
-	case json.Number:
-		text = v.String()
-		_, isNumber = number.SetString(text)
-	case bool:
-		text = map[bool]string{true: "true", false: "false"}[v]
-	}
-	switch m := m.(type) {
-	case ir.Any:
-		return true
-	case ir.Text:
-		if isObject {
-			return len(m.Parts) == 1 && m.Parts[0].Wild == ir.Many
-		}
-		return naivePattern(m).MatchString(text)
-	case ir.Equal:
-		return !isObject && (isNumber && number.Cmp(rat(m.Number)) == 0 || text == m.Number.String())
-	case ir.Compare:
-		if !isNumber && regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$`).MatchString(text) {
-			_, isNumber = number.SetString(text)
-		}
-		if !isNumber {
-			return false
-		}
-		c := number.Cmp(rat(m.Number))
-		return map[ir.Relation]bool{
-			ir.Less: c < 0, ir.LessOrEqual: c <= 0, ir.Greater: c > 0, ir.GreaterOrEqual: c >= 0,
-		}[m.Relation]
-	case ir.Regexp:
-		return !isObject && m.MatchString(text)
-	case ir.Network:
-		ip := net.ParseIP(text)
-		_, network, err := net.ParseCIDR(m.Prefix.String())
-		return err == nil && ip != nil && network.Contains(ip)
-	}
-	return false
-}
-
-func rat(n ir.Number) *big.Rat {
-	if n.IsFloat {
-		return new(big.Rat).SetFloat64(n.Float)
-	}
-	return new(big.Rat).SetInt64(n.Int)
-}
-
-var patterns sync.Map // of regular expressions by text: compiling them is most of the time
-
-func naivePattern(t ir.Text) *regexp.Regexp {
-	key := t.String()
-	if re, ok := patterns.Load(key); ok {
-		return re.(*regexp.Regexp)
-	}
-	re := compilePattern(t)
-	patterns.Store(key, re)
-	return re
-}
-
-func compilePattern(t ir.Text) *regexp.Regexp {
-	var b strings.Builder
-	b.WriteString("(?s")
-	if !t.Cased {
-		b.WriteString("i")
-	}
-	b.WriteString(")^")
-	for _, p := range t.Parts {
-		switch p.Wild {
-		case ir.One:
-			b.WriteString(".")
-		case ir.Many:
-			b.WriteString(".*")
-		case ir.NotWild:
-			b.WriteString(regexp.QuoteMeta(p.Literal))
-		}
-	}
-	b.WriteString("$")
-	return regexp.MustCompile(b.String())
 }

@@ -12,9 +12,17 @@ type pathNode struct {
 	keys     []string // of the children, in their order
 	children []*pathNode
 	path     int // index of the path that ends here, -1 if none does
+	array    int // index among the arrays whose members are looked at one by one, else -1
 }
 
-func newPathNode() *pathNode { return &pathNode{path: -1} }
+func newPathNode() *pathNode { return &pathNode{path: -1, array: -1} }
+
+func (n *pathNode) below(keys []string) *pathNode {
+	for _, key := range keys {
+		n = n.child(key)
+	}
+	return n
+}
 
 func (n *pathNode) child(key string) *pathNode {
 	if i := slices.Index(n.keys, key); i >= 0 {
@@ -47,29 +55,42 @@ const maxNested = 8
 // rawEvent holds what the paths lead to in one event. It is filled once per event, for
 // all rules, and reuses its memory.
 type rawEvent struct {
-	leaves [][]leaf // by path
-	spans  [][]byte // stack: of each object being walked, the last value of each wanted key
+	leaves [][]leaf   // by path
+	arrays [][][]byte // by array: each text that stands there
+	spans  [][]byte   // stack: of each object being walked, the last value of each wanted key
 	fault  error
 }
 
-// read walks data and collects the leaves of all paths below root.
-func (r *rawEvent) read(root *pathNode, data []byte, paths int) {
-	for len(r.leaves) < paths {
-		r.leaves = append(r.leaves, nil)
-	}
-	for i := range r.leaves {
-		r.leaves[i] = r.leaves[i][:0]
-	}
+// read walks data and collects the leaves of all paths of s.
+func (r *rawEvent) read(s *scope, data []byte) {
+	r.leaves, r.arrays = emptied(r.leaves, s.npaths), emptied(r.arrays, s.narrays)
 	r.spans, r.fault = r.spans[:0], nil
 	i := jsonscan.SkipSpace(data, 0)
 	if i == len(data) {
-		r.missing(root)
+		r.missing(s.paths)
 		return
 	}
-	r.value(root, data[i:], 0)
+	r.value(s.paths, data[i:], 0)
+}
+
+// emptied returns n empty lists, made of those of lists.
+func emptied[T any](lists [][]T, n int) [][]T {
+	for len(lists) < n {
+		lists = append(lists, nil)
+	}
+	for i := range lists {
+		lists[i] = lists[i][:0]
+	}
+	return lists
 }
 
 func (r *rawEvent) value(n *pathNode, data []byte, nested int) {
+	if n.array >= 0 && nested == 0 && data[0] == '[' {
+		r.arrays[n.array] = append(r.arrays[n.array], data)
+		if n.path < 0 && len(n.keys) == 0 {
+			return
+		}
+	}
 	switch {
 	case data[0] == '[' && nested < maxNested:
 		r.array(n, data, nested+1)
@@ -87,6 +108,11 @@ func (r *rawEvent) value(n *pathNode, data []byte, nested int) {
 		r.missingBelow(n)
 		return
 	}
+	r.object(n, data)
+}
+
+// object collects what stands below n in an object.
+func (r *rawEvent) object(n *pathNode, data []byte) {
 	base := len(r.spans)
 	for range n.keys {
 		r.spans = append(r.spans, nil)

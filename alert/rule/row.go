@@ -2,10 +2,19 @@ package rule
 
 import "math/bits"
 
-// blank reports whether a row's column holds no value.
+// blank reports whether a row's column holds no value; of two related fields, one that would
+// have to consult the original bytes.
 func (e *Evaluator) blank(t *test, row int) bool {
-	c := e.columns[t.column.index]
-	switch t.access {
+	if t.access == accessRelate {
+		r := t.relate
+		return r.left.strict && e.blankRef(&r.left, row) || r.right.strict && e.blankRef(&r.right, row)
+	}
+	return e.blankRef(&t.ref, row)
+}
+
+func (e *Evaluator) blankRef(r *ref, row int) bool {
+	c := e.columns[r.column.index]
+	switch r.access {
 	case accessDict:
 		return c.dict.blankRow(row)
 	case accessDicts, accessList, accessMap:
@@ -15,9 +24,13 @@ func (e *Evaluator) blank(t *test, row int) bool {
 	}
 }
 
-// column decides a test of a column that is read row by row. A row that must consult its
+// column decides a test of columns that are read row by row. A row that must consult its
 // original bytes is false here.
 func (e *Evaluator) column(t *test, row int) bool {
+	if t.access == accessRelate {
+		e.event.row = row
+		return !e.blank(t, row) && e.relates(t.relate, e.event)
+	}
 	c := e.columns[t.column.index]
 	switch t.access {
 	case accessString:
@@ -91,92 +104,13 @@ func (e *Evaluator) resolve(union bitmap) {
 }
 
 func (e *Evaluator) resolveRow(row int) {
-	data := e.original(row)
-	e.stats.Parsed++
-	e.found.read(e.set.paths, data, e.set.npaths)
+	e.event.reset(row)
 	for _, p := range e.pending {
-		if p.rows.has(row) && e.row(e.set.roots[p.rule], row, data) {
+		if p.rows.has(row) && e.row(e.set.roots[p.rule], e.event) {
 			e.matches = append(e.matches, match{p.rule, row})
 		}
 	}
-	if e.found.fault != nil {
+	if e.event.found.fault != nil {
 		e.stats.Damaged++
 	}
-}
-
-func (e *Evaluator) original(row int) []byte {
-	if e.source != nil {
-		data, err := e.source.Raw(row)
-		if err != nil {
-			e.fault = err
-		}
-		return data
-	}
-	if e.raw.null(row) || e.raw.texts.binary == nil {
-		return nil
-	}
-	return e.raw.texts.binary.Value(row)
-}
-
-// row evaluates n for one row whose original bytes were read.
-func (e *Evaluator) row(n *node, row int, data []byte) bool {
-	switch n.op {
-	case opTest:
-		return e.rowTest(n.test, row, data)
-	case opNot:
-		return !e.row(n.args[0], row, data)
-	case opAnd:
-		for _, arg := range n.args {
-			if !e.row(arg, row, data) {
-				return false
-			}
-		}
-		return true
-	default:
-		for _, arg := range n.args {
-			if e.row(arg, row, data) {
-				return true
-			}
-		}
-		return false
-	}
-}
-
-func (e *Evaluator) rowTest(t *test, row int, data []byte) bool {
-	switch {
-	case t.access == accessLeaves:
-		return e.anywhere(t, data)
-	case t.access == accessRaw, t.consult && e.blank(t, row):
-		return e.path(t)
-	case t.access == accessDict, t.access == accessDicts:
-		return e.selected(t).has(row)
-	}
-	return e.column(t, row)
-}
-
-// path decides a test by what stands at its path.
-func (e *Evaluator) path(t *test) bool {
-	for _, l := range e.found.leaves[t.path] {
-		var is bool
-		switch l.state {
-		case leafValue:
-			is = e.value(t, jsonValue(l.text, &e.buf))
-		case leafMissing:
-			is = t.missing
-		case leafNull:
-			is = t.null
-		case leafEmpty:
-			is = t.empty
-		}
-		if is != t.every {
-			return is
-		}
-	}
-	return t.every
-}
-
-func (e *Evaluator) anywhere(t *test, data []byte) bool {
-	found, err := eachLeaf(data, func(text []byte) bool { return e.value(t, jsonValue(text, &e.buf)) })
-	e.found.check(err)
-	return found
 }

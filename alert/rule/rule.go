@@ -31,10 +31,9 @@ type Set struct {
 	rules    []Rule
 	roots    []*node  // by rule
 	required [][]dref // by rule: dictionary tests without which it cannot match
-	tests    []*test
+	event    *scope
 	columns  []*columnPlan
-	paths    *pathNode // of all paths into the original bytes
-	npaths   int
+	elements []*elements
 }
 
 // Rules returns the rules in the order of their indexes. The caller must not change them.
@@ -51,10 +50,10 @@ func Compile(rules []Rule) (*Set, error) {
 		if rules[i].Condition == nil {
 			return nil, Faults{{Position: rules[i].Position, Field: "detection", Problem: "the rule has no condition"}}
 		}
-		root := c.expr(rules[i].Condition)
+		root := c.expr(c.event, rules[i].Condition)
 		s.roots = append(s.roots, root)
 		s.required = append(s.required, c.required(root))
 	}
-	s.tests, s.columns, s.paths, s.npaths = c.tests, c.columns, c.paths, c.npaths
+	s.event, s.columns, s.elements = c.event, c.columns, c.elements
 	return s, nil
 }
