@@ -71,6 +71,9 @@ func TestServersAreDurable(t *testing.T) {
 		if len(states) != len(schemas.Topics(1)) || slices.ContainsFunc(states, func(s kafka.TopicState) bool { return s.Status != want }) {
 			t.Errorf("round %d: topics are %+v, want all %s", round, states, want)
 		}
+		if warning, err := ReplicationWarning(t.Context(), &cfg, states); warning != "" || err != nil {
+			t.Errorf("round %d: the embedded Kafka is warned of: %q, %v", round, warning, err)
+		}
 		if err := Prepare(t.Context(), &cfg); err != nil {
 			t.Errorf("round %d: %v", round, err)
 		}

@@ -48,6 +48,33 @@ func EnsureTopics(ctx context.Context, cfg *Config, create bool) ([]kafka.TopicS
 	return kafka.EnsureTopics(ctx, client, topics, create)
 }
 
+// ReplicationWarning says which topics have a single replica on an Apache Kafka, and what that
+// risks; empty if none. The embedded Kafka is different: it has one replica of everything, on
+// disk, and recovers from a crash.
+func ReplicationWarning(ctx context.Context, cfg *Config, states []kafka.TopicState) (string, error) {
+	var single []string
+	for _, s := range states {
+		if s.Replication == 1 {
+			single = append(single, s.Name)
+		}
+	}
+	if len(single) == 0 {
+		return "", nil
+	}
+	client, err := kafka.NewClient(cfg.Kafka)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	apache, err := kafka.IsApache(ctx, client)
+	if err != nil || !apache {
+		return "", err
+	}
+	return fmt.Sprintf("one replica only of %s: a crash of its broker can leave a transaction open for ever, "+
+		"behind which nothing is read, and a lost disk loses events; create topics with topics.replication=3 "+
+		"unless you are only trying things out", strings.Join(single, ", ")), nil
+}
+
 // TopicsError says what is wrong with topics; nil if all is as it should be.
 func TopicsError(states []kafka.TopicState) error {
 	var wrong []string

@@ -28,7 +28,7 @@ func newTopics(o *options) *cobra.Command {
 		Short: "Check the pipeline's Kafka topics, or create them",
 		Long: `Compare the topics of the broker with what the pipeline needs: names, partitions, replication, configuration. With
 --create missing topics are created; existing ones are never changed, since more partitions would send the same key elsewhere.
-Exit status 1 if something is missing or differs.`,
+Exit status 1 if something is missing or differs. A topic with a single replica on an Apache Kafka is worth a warning.`,
 		Example: `  auditmill topics --set kafka.brokers=kafka:9092
   auditmill topics --create --set topics.replication=3`,
 		Args: noArguments,
@@ -47,6 +47,13 @@ Exit status 1 if something is missing or differs.`,
 			}
 			if err := printTopics(cmd.OutOrStdout(), states); err != nil {
 				return err
+			}
+			warning, err := pipeline.ReplicationWarning(ctx, &cfg, states)
+			if err != nil {
+				return err
+			}
+			if warning != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
 			}
 			return pipeline.TopicsError(states)
 		},

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // WaitForBroker returns when a broker answers, or with an error that says what to check:
@@ -37,6 +39,21 @@ func ping(ctx context.Context, cl *kgo.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return cl.Ping(ctx)
+}
+
+// IsApache reports whether the brokers are of Apache Kafka, or near enough to answer questions
+// about its quorum of controllers, which the embedded Kafka does not have.
+func IsApache(ctx context.Context, cl *kgo.Client) (bool, error) {
+	res, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(res.ErrorCode)
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking Kafka what it can do: %w", err)
+	}
+	return slices.ContainsFunc(res.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool {
+		return k.ApiKey == int16(kmsg.DescribeQuorum)
+	}), nil
 }
 
 func remedy(class Class) string {

@@ -318,3 +318,29 @@ func TestSoftwareVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestIsApache(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	cfg := DefaultConfig()
+	cfg.Brokers = cluster.ListenAddrs()
+	if got, err := IsApache(t.Context(), newTestClient(t, cfg)); got || err != nil {
+		t.Errorf("a broker without a quorum of controllers: got %t, %v, want false", got, err)
+	}
+	cluster.ControlKey(int16(kmsg.ApiVersions), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		res := req.ResponseKind().(*kmsg.ApiVersionsResponse)
+		for _, key := range []kmsg.Key{kmsg.Metadata, kmsg.ApiVersions, kmsg.DescribeQuorum} {
+			can := kmsg.NewApiVersionsResponseApiKey()
+			can.ApiKey, can.MaxVersion = int16(key), 2
+			res.ApiKeys = append(res.ApiKeys, can)
+		}
+		return res, nil, true
+	})
+	if got, err := IsApache(t.Context(), newTestClient(t, cfg)); !got || err != nil {
+		t.Errorf("a broker with one: got %t, %v, want true", got, err)
+	}
+}
