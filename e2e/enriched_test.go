@@ -14,10 +14,10 @@ import (
 
 // enrichedTwice returns how many rows of audit.enriched.v1 come from a raw record that an
 // earlier row comes from too: it tells a fault of enrich from one of load.
-func enrichedTwice(t *testing.T, broker string, want int) int {
+func enrichedTwice(t *testing.T, brokers []string, want int) int {
 	t.Helper()
 	cfg := kafka.DefaultConfig()
-	cfg.Brokers = []string{broker}
+	cfg.Brokers = brokers
 	client, err := kafka.NewClient(cfg, kgo.ConsumeTopics(schemas.TopicEnriched))
 	if err != nil {
 		t.Fatal(err)

@@ -77,8 +77,8 @@ func freePort(t testing.TB) int {
 	return port
 }
 
-// run runs a command that ends by itself.
-func (f *fleet) run(args ...string) {
+// run runs a command that ends by itself, and returns what it said.
+func (f *fleet) run(args ...string) string {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
@@ -88,6 +88,7 @@ func (f *fleet) run(args ...string) {
 	if err != nil {
 		f.t.Fatalf("auditmill %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }
 
 // environment is ours without what is meant for the tests: auditmill refuses variables

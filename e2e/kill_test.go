@@ -52,20 +52,24 @@ func TestKill(t *testing.T) {
 	clusters := scale(t)
 	f := newFleet(t)
 	chPort := freePort(t)
-	kafka, killKafka := f.kafka()
+	brokers, victims := f.kafka()
 	names := make([]string, clusters)
 	for i := range names {
 		names[i] = "c" + strconv.Itoa(i)
 	}
-	f.writeConfig(kafka, chPort, names)
+	f.writeConfig(brokers, chPort, names)
 	clickHouse := f.start("clickhouse", "embedded", "clickhouse", "--set", "embedded.data_dir="+f.dir)
 	credentials := strings.Fields(f.firstLine(clickHouse))
 	t.Setenv("AUDITMILL_CLICKHOUSE_USER", credentials[1])
 	t.Setenv("AUDITMILL_CLICKHOUSE_PASSWORD", credentials[2])
-	f.run("topics", "--create")
+	said := f.run("topics", "--create")
+	lone := os.Getenv("AUDITMILL_E2E_BROKERS") != "" && len(brokers) == 1
+	if strings.Contains(said, "warning: one replica only of audit.raw.v1") != lone {
+		t.Errorf("a lone Apache Kafka: %t; auditmill topics said:\n%s", lone, said)
+	}
 	f.run("migrate", "--apply")
 
-	victims := []func(){killKafka, clickHouse.kill}
+	victims = append(victims, clickHouse.kill)
 	var urls []string
 	for i := range 2 {
 		port := freePort(t)
@@ -106,9 +110,9 @@ func TestKill(t *testing.T) {
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.events", int64(clusters*len(lines)))
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.alerts FINAL", int64(clusters*len(expected)))
 	if got := ask(t, conn, "SELECT toInt64(count()) FROM auditmill.events"); got != int64(clusters*len(lines)) {
-		showOffsets(t, kafka)
+		showOffsets(t, brokers)
 	}
-	if twice := enrichedTwice(t, kafka, clusters*len(lines)); twice > 0 {
+	if twice := enrichedTwice(t, brokers, clusters*len(lines)); twice > 0 {
 		t.Errorf("%d raw records were enriched twice", twice)
 	}
 	for question, want := range map[string]int64{
@@ -128,32 +132,33 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// kafka starts the embedded Kafka as a process of its own, or uses the broker that the
+// kafka starts the embedded Kafka as a process of its own, or uses the brokers that the
 // environment names.
-func (f *fleet) kafka() (address string, kill func()) {
+func (f *fleet) kafka() (brokers []string, kills []func()) {
 	f.t.Helper()
-	if address = os.Getenv("AUDITMILL_E2E_BROKERS"); address != "" {
-		return address, f.apacheKafka(os.Getenv("AUDITMILL_E2E_KAFKA_DIR"))
+	if addresses := os.Getenv("AUDITMILL_E2E_BROKERS"); addresses != "" {
+		brokers = strings.Split(addresses, ",")
+		return brokers, f.apacheKafka(brokers, os.Getenv("AUDITMILL_E2E_KAFKA_DIR"))
 	}
 	port := freePort(f.t)
-	address = fmt.Sprintf("127.0.0.1:%d", port)
-	f.writeConfig(address, port, nil)
+	brokers = []string{fmt.Sprintf("127.0.0.1:%d", port)}
+	f.writeConfig(brokers, port, nil)
 	p := f.start("kafka", "embedded", "kafka", "--set", "embedded.data_dir="+f.dir, "--set", fmt.Sprintf("embedded.kafka.port=%d", port))
 	f.firstLine(p)
-	return address, p.kill
+	return brokers, []func(){p.kill}
 }
 
-func (f *fleet) writeConfig(kafka string, chPort int, names []string) {
+func (f *fleet) writeConfig(brokers []string, chPort int, names []string) {
 	f.t.Helper()
 	config := fmt.Sprintf(`
 kafka: {brokers: ["%s"]}
-topics: {partitions: 8, replication: 1}
+topics: {partitions: 8, replication: %d}
 clickhouse: {addresses: ["127.0.0.1:%d"]}
-embedded: {clickhouse: {port: %[2]d}, kafka: {sync: false}}
+embedded: {clickhouse: {port: %[3]d}, kafka: {sync: false}}
 load: {session_timeout: 6s}
 enrich: {session_timeout: 6s}
 ingest: {webhook: {anonymous: [%s]}}
-`, kafka, chPort, strings.Join(names, ", "))
+`, strings.Join(brokers, `", "`), min(len(brokers), 3), chPort, strings.Join(names, ", "))
 	if err := os.WriteFile(f.config, []byte(config), 0o600); err != nil {
 		f.t.Fatal(err)
 	}

@@ -14,10 +14,10 @@ import (
 
 // showOffsets prints where every partition and group stands: what one needs to tell who
 // does not go on. A committed end below the end is an open transaction.
-func showOffsets(t *testing.T, broker string) {
+func showOffsets(t *testing.T, brokers []string) {
 	t.Helper()
 	cfg := kafka.DefaultConfig()
-	cfg.Brokers = []string{broker}
+	cfg.Brokers = brokers
 	client, err := kafka.NewClient(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
-# Shared by start and stop: which process is the broker of a directory. To be sourced.
+# Shared by start and stop: which process is the broker of a node's directory. To be sourced.
 
-# broker_is PID DIR: whether PID lives and is the broker of DIR. A pid file outlives a kill -9,
+# broker_is PID NODE: whether PID lives and is the broker of NODE. A pid file outlives a kill -9,
 # and its number may meanwhile belong to somebody else.
 broker_is() {
   local args
@@ -9,11 +9,10 @@ broker_is() {
   else
     args=$(ps -o args= -p "$1") || return 1
   fi
-  # Between fork and exec the process still carries the start script's own arguments.
-  [[ $args == *"kafka.Kafka $2/server.properties"* || $args == *"/start $2"* ]]
+  [[ $args == *"kafka.Kafka $2/server.properties"* ]]
 }
 
-# broker_pid DIR: prints the pid of the broker that runs on DIR, or fails.
+# broker_pid NODE: prints the pid of the broker that runs on NODE, or fails.
 broker_pid() {
   local pid
   pid=$(cat "$1/kafka.pid" 2>/dev/null) || return 1
