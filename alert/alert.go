@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditmill/auditmill/alert/notify"
-	"github.com/auditmill/auditmill/alert/rule"
 	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -33,14 +32,14 @@ type row struct {
 	n     int
 }
 
-// newAlert makes the alert of a rule that matches a row.
-func newAlert(r *rule.Rule, batch arrow.RecordBatch, n int, raisedAt time.Time) schemas.Alert {
+// newAlert makes the alert of a rule that matches a row. values gives the values of any field of the row.
+func newAlert(r *ir.Meta, batch arrow.RecordBatch, n int, values func(ir.Field) []string, raisedAt time.Time) schemas.Alert {
 	e := row{batch, n}
 	eventID := e.text("event_id")
 	a := schemas.Alert{
 		ID: schemas.AlertID(r.ID, eventID), Rule: r.ID, Title: r.Title, Severity: r.Level, Tags: r.Tags,
 		Time: e.time("event_time"), RaisedAt: raisedAt.UTC(), Next: r.Next,
-		Summary: notify.Printable(r.Summary.Render(e.inText), maxSentence),
+		Summary: notify.Printable(r.Summary.Render(inText(values)), maxSentence),
 		EventID: eventID, Fingerprint: e.text("fingerprint"), AuditID: e.text("audit_id"),
 		Cluster: e.text("cluster"), Actor: e.text("actor"), ActorKind: e.text("actor_kind"), User: e.text("user"),
 		Impersonated: e.text("impersonated_user"), SourceIP: e.text("source_ip"), UserAgent: e.text("user_agent"),
@@ -59,7 +58,7 @@ func newAlert(r *rule.Rule, batch arrow.RecordBatch, n int, raisedAt time.Time) 
 	if a.Time.IsZero() {
 		a.Time = received
 	}
-	a.GroupID = schemas.AlertGroup(r.ID, a.Cluster, a.Actor, a.APIGroup, a.Resource, a.Namespace, a.Name)
+	a.GroupID = groupOf(r, &a, values)
 	a.Events, a.EventIDs, a.FirstTime, a.LastTime = 1, []string{eventID}, a.Time, a.Time
 	a.Values = map[string]string{}
 	a.Query = query(eventID, a.Cluster, e.whole("actor"), e.whole("source_ip"), a.Time, received)
@@ -91,16 +90,30 @@ func (e row) whole(column string) string {
 // text is whole, cut to what an alert holds.
 func (e row) text(column string) string { return cut(e.whole(column), maxField) }
 
-// inText is what stands for a column in a sentence: printable, on one line and short.
-func (e row) inText(f ir.Field) []string {
-	values := e.list(f.Column, maxCommand)
-	if values == nil {
-		values = []string{e.text(f.Column)}
+// inText is what stands for a field in a sentence: each value printable, on one line and short.
+func inText(values func(ir.Field) []string) func(ir.Field) []string {
+	return func(f ir.Field) []string {
+		var texts []string
+		for i, v := range values(f) {
+			if i == maxCommand {
+				return append(texts, "…")
+			}
+			texts = append(texts, notify.Printable(v, maxInText))
+		}
+		return texts
 	}
-	if text := notify.Printable(strings.Join(values, " "), maxInText); text != "" {
-		return []string{text}
+}
+
+// groupOf is the group of an alert: its rule, cluster, actor and target, or the fields that the rule names.
+func groupOf(r *ir.Meta, a *schemas.Alert, values func(ir.Field) []string) string {
+	if r.GroupBy == nil {
+		return schemas.AlertGroup(r.ID, a.Cluster, a.Actor, a.APIGroup, a.Resource, a.Namespace, a.Name)
 	}
-	return nil
+	key := []string{a.Cluster}
+	for _, f := range r.GroupBy {
+		key = append(key, strings.Join(values(f), "\x00"))
+	}
+	return schemas.AlertGroup(r.ID, key...)
 }
 
 func (e row) time(column string) time.Time {

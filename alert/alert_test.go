@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -63,7 +64,22 @@ func makeAlert(t *testing.T, e *schemas.Event) schemas.Alert {
 	b.Append(e)
 	batch := b.Batch()
 	defer batch.Release()
-	return newAlert(&rules[len(rules)-1], batch, 1, testNow())
+	r := &rules[len(rules)-1]
+	set, err := rule.Compile([]rule.Rule{{Meta: r.Meta, Condition: ir.And{}}}) // whatever the event is
+	if err != nil {
+		t.Fatal(err)
+	}
+	evaluator := set.NewEvaluator()
+	var a schemas.Alert
+	err = evaluator.Match(batch, func(_, row int) {
+		if row == 1 {
+			a = newAlert(&r.Meta, batch, row, func(f ir.Field) []string { return evaluator.Values(row, f) }, testNow())
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 func TestAlertIsGolden(t *testing.T) {

@@ -24,13 +24,19 @@ type Config struct {
 type RulesConfig struct {
 	Embedded    bool     `mapstructure:"embedded" doc:"whether to use the rules that come with auditmill"`
 	Directories []string `mapstructure:"directories" doc:"directories with more rules: *.yml and *.yaml at any depth"`
+	Lists       []string `mapstructure:"lists" doc:"files of named lists, which replace or extend those that come with auditmill; so do files lists.yml and *.lists.yml in the directories"`
 	Disable     []string `mapstructure:"disable" doc:"ids of rules that are left out"`
+	AuditLevel  string   `mapstructure:"audit_level" doc:"highest level that the clusters record: Metadata, Request or RequestResponse; rules that need more are listed as blind"`
+	Matching    string   `mapstructure:"matching" doc:"how many rules may match an event: all, or as in Falco the first in the order of the rules"`
+	// FalcoCompatible is for those who compare.
+	FalcoCompatible bool          `mapstructure:"falco_compatible" doc:"keep the known bugs of Falco's field extraction"`
+	ReloadInterval  time.Duration `mapstructure:"reload_interval" doc:"how often the rule files are looked at for changes; 0 is on SIGHUP only"`
 }
 
 // DefaultConfig evaluates the rules that come with auditmill and posts nowhere.
 func DefaultConfig() Config {
 	return Config{
-		Group: "auditmill-alert", SessionTimeout: 10 * time.Second, MaxPollRecords: 64, Rules: RulesConfig{Embedded: true},
+		Group: "auditmill-alert", SessionTimeout: 10 * time.Second, MaxPollRecords: 64, Rules: RulesConfig{Embedded: true, AuditLevel: "RequestResponse", Matching: "all", ReloadInterval: 10 * time.Second},
 		Slack: notify.DefaultSlackConfig(), Notify: notify.DefaultConfig(),
 	}
 }
@@ -57,6 +63,15 @@ func (c Config) Validate() error {
 		if dir == "" || slices.Contains(c.Rules.Directories[:i], dir) {
 			errs = append(errs, fmt.Errorf("rules.directories[%d]: %q is empty or there twice", i, dir))
 		}
+	}
+	if !slices.Contains([]string{"Metadata", "Request", "RequestResponse"}, c.Rules.AuditLevel) {
+		errs = append(errs, fmt.Errorf("rules.audit_level: must be Metadata, Request or RequestResponse, is %q", c.Rules.AuditLevel))
+	}
+	if c.Rules.Matching != "all" && c.Rules.Matching != "first" {
+		errs = append(errs, fmt.Errorf("rules.matching: must be all or first, is %q", c.Rules.Matching))
+	}
+	if i := c.Rules.ReloadInterval; i != 0 && i < time.Second {
+		errs = append(errs, fmt.Errorf("rules.reload_interval: must be 0 or at least 1s, is %s", i))
 	}
 	return errors.Join(append(errs,
 		conf.Join("slack", c.Slack.Validate()), conf.Join("notify", c.Notify.Validate()))...)

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/internal/obs"
 )
 
@@ -20,13 +20,15 @@ type metrics struct {
 	raised *prometheus.CounterVec
 	parsed prometheus.Counter
 
+	reloads *prometheus.CounterVec
+	refused prometheus.Gauge
+
 	mu  sync.Mutex
 	lag map[int32]int64
 }
 
-// newMetrics registers the metrics; the rules are the closed set of the label rule. A nil
-// registry is allowed in tests.
-func newMetrics(reg prometheus.Registerer, rules []rule.Rule) *metrics {
+// newMetrics registers the metrics. A nil registry is allowed in tests.
+func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		stage: obs.NewStage(reg, "alert", reasonHeaders, reasonUndecoded),
 		raised: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -37,15 +39,28 @@ func newMetrics(reg prometheus.Registerer, rules []rule.Rule) *metrics {
 			Name: "auditmill_alert_parsed_rows_total",
 			Help: "Rows whose original bytes were parsed because all conditions on columns of some rule held.",
 		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditmill_alert_rule_reloads_total", Help: "Changed rule files that were swapped in or refused.",
+		}, []string{"result"}),
+		refused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "auditmill_alert_rules_refused", Help: "1 while the rule files are faulty and an older set is in use; /rules says why.",
+		}),
 		lag: map[int32]int64{},
 	}
-	for i := range rules {
-		m.raised.WithLabelValues(rules[i].ID, rules[i].Level)
-	}
 	if reg != nil {
-		reg.MustRegister(m.raised, m.parsed)
+		reg.MustRegister(m.raised, m.parsed, m.reloads, m.refused)
 	}
 	return m
+}
+
+// know makes the rules of a set the values of the label rule; those that are gone go.
+func (m *metrics) know(pack *ir.Pack) {
+	m.raised.Reset()
+	for i := range pack.Rules {
+		if !pack.Rules[i].Silent {
+			m.raised.WithLabelValues(pack.Rules[i].ID, pack.Rules[i].Level)
+		}
+	}
 }
 
 // behind notes how many records of a partition still wait.

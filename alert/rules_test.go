@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/auditmill/auditmill/alert/rules"
 	"github.com/auditmill/auditmill/internal/kafka"
 )
 
@@ -60,7 +61,7 @@ func TestLoadRules(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := len(set.Rules()); got != tt.rules {
+				if got := len(set.pack.Rules); got != tt.rules {
 					t.Errorf("got %d rules, want %d", got, tt.rules)
 				}
 				return
@@ -78,11 +79,11 @@ func TestLoadRules(t *testing.T) {
 }
 
 func TestShippedRulesLoad(t *testing.T) {
-	set, err := LoadRules(DefaultConfig().Rules)
+	set, err := loadRules(DefaultConfig().Rules, rules.Files())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(set.Rules()) == 0 {
+	if len(set.pack.Rules) == 0 {
 		t.Error("no rules")
 	}
 	if _, err := New(DefaultConfig(), Deps{Kafka: kafka.DefaultConfig()}); err != nil {

@@ -13,7 +13,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
+	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +24,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditmill/auditmill/alert/notify"
-	"github.com/auditmill/auditmill/alert/rule"
 	"github.com/auditmill/auditmill/alert/rules"
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/schemas"
@@ -39,6 +41,8 @@ type Deps struct {
 	Now func() time.Time
 	// Sink receives the alerts instead of Slack; nil for what the configuration says.
 	Sink notify.Sink
+	// Reload asks for a look at the rule files; nil if nobody does.
+	Reload <-chan os.Signal
 	// Posted is called after a message was posted and recorded; nil if nobody wants to know.
 	Posted func(m *notify.Message, r notify.Receipt)
 }
@@ -49,7 +53,8 @@ type Service struct {
 	deps     Deps
 	log      *slog.Logger
 	metrics  *metrics
-	rules    []rule.Rule
+	rules    atomic.Pointer[ruleset]
+	reloader *reloader
 	workers  chan *worker
 	kafka    *kafka.Metrics
 	notifier *notify.Notifier // nil if nothing is to be posted
@@ -72,22 +77,33 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Pack == nil {
 		deps.Pack = rules.Files()
 	}
-	set, err := loadRules(cfg.Rules, deps.Pack)
+	rules, err := loadRules(cfg.Rules, deps.Pack)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, deps: deps, log: deps.Logger, rules: set.Rules(), metrics: newMetrics(deps.Registry, set.Rules()),
+		cfg: cfg, deps: deps, log: deps.Logger, metrics: newMetrics(deps.Registry),
 		kafka: kafka.NewMetrics(deps.Registry, "alert"), workers: make(chan *worker, runtime.GOMAXPROCS(0)),
 	}
+	s.reloader = &reloader{service: s, loaded: deps.Now()}
+	s.use(rules)
 	for range cap(s.workers) {
-		s.workers <- &worker{service: s, evaluator: set.NewEvaluator(), reader: schemas.NewReader()}
+		s.workers <- &worker{service: s, reader: schemas.NewReader()}
 	}
 	if err := s.addNotifier(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
+
+// use swaps a set in. Workers take it between two batches.
+func (s *Service) use(rules *ruleset) {
+	s.metrics.know(rules.pack)
+	s.rules.Store(rules)
+}
+
+// Rules answers HTTP requests with the rules in use, and what is wrong with newer files.
+func (s *Service) Rules() http.Handler { return s.reloader }
 
 func (s *Service) addNotifier() error {
 	sink, interval := s.deps.Sink, time.Duration(0)
@@ -124,6 +140,7 @@ func (s *Service) ready(name string, err error) {
 func (s *Service) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.evaluate(running) })
+	group.Go(func() error { return s.reloader.run(running) })
 	if s.notifier != nil {
 		group.Go(func() error { return s.notifier.Run(running) })
 	}

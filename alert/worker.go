@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -17,6 +18,7 @@ import (
 // worker evaluates the rules on one record after the other. It is not safe for concurrent use.
 type worker struct {
 	service   *Service
+	rules     *ruleset // that evaluator is of
 	evaluator *rule.Evaluator
 	reader    *schemas.Reader
 	parsed    int64
@@ -27,7 +29,7 @@ type outcome struct {
 	rows, bytes int
 	received    time.Time
 	alerts      []*kgo.Record
-	rules       []int // by alert
+	rules       []*ir.Rule // by alert
 	dead        *kafka.Dead
 }
 
@@ -54,16 +56,22 @@ func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
 	if out.rows > 0 {
 		out.received = row{batch, 0}.time("received_at")
 	}
-	now := w.service.deps.Now()
+	w.take()
+	now, first, last := w.service.deps.Now(), w.service.cfg.Rules.Matching == "first", -1
 	var failed error
 	err = w.evaluator.Match(batch, func(index, n int) {
-		alert := newAlert(&w.service.rules[index], batch, n, now)
+		r := &w.rules.pack.Rules[index]
+		if r.Silent || first && n == last {
+			return
+		}
+		last = n
+		alert := newAlert(&r.Meta, batch, n, func(f ir.Field) []string { return w.evaluator.Values(n, f) }, now)
 		record, err := record(&alert)
 		if err != nil {
 			failed = err
 			return
 		}
-		out.alerts, out.rules = append(out.alerts, record), append(out.rules, index)
+		out.alerts, out.rules = append(out.alerts, record), append(out.rules, r)
 	})
 	stats := w.evaluator.Stats()
 	w.service.metrics.parsed.Add(float64(stats.Parsed - w.parsed))
@@ -73,6 +81,13 @@ func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
 		return bury(reasonUndecoded, err)
 	}
 	return out, nil
+}
+
+// take makes the set in use the one that is evaluated.
+func (w *worker) take() {
+	if rules := w.service.rules.Load(); rules != w.rules {
+		w.rules, w.evaluator, w.parsed = rules, rules.set.NewEvaluator(), 0
+	}
 }
 
 func checkVersion(r *kgo.Record) error {
@@ -106,8 +121,7 @@ func (w *worker) process(ctx context.Context, records []*kgo.Record) error {
 		}
 		bytes := 0
 		for i, alert := range out.alerts {
-			matched := &w.service.rules[out.rules[i]]
-			w.service.metrics.raised.WithLabelValues(matched.ID, matched.Level).Inc()
+			w.service.metrics.raised.WithLabelValues(out.rules[i].ID, out.rules[i].Level).Inc()
 			bytes += len(alert.Value)
 		}
 		if out.dead != nil {

@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +50,7 @@ type Process struct {
 
 	ready    *run.Ready
 	services []run.Service
+	rules    http.Handler // of alert, if that service is among them
 }
 
 // Options are what a process has beside its configuration.
@@ -74,6 +79,9 @@ func New(cfg Config, o Options, names ...string) (*Process, error) {
 	if p.Ops, err = run.NewOps(cfg.Ops, p.Registry, p.ready, logger); err != nil {
 		return nil, err
 	}
+	if p.rules != nil {
+		p.Ops.Handle("GET /rules", p.rules)
+	}
 	return p, nil
 }
 
@@ -94,13 +102,17 @@ func (p *Process) add(name string, o Options) error {
 		}
 		start = s.Run
 	case Alert:
+		// Never stopped: the process listens as long as it lives, so that SIGHUP does not end it while it drains.
+		reload := make(chan os.Signal, 1)
+		signal.Notify(reload, syscall.SIGHUP)
 		s, err := alert.New(cfg.Alert, alert.Deps{
-			Kafka: cfg.Kafka, Logger: logger, Registry: p.Registry, Ready: p.ready, Pack: rules.Files(), Sink: o.Sink, Posted: o.Posted,
+			Kafka: cfg.Kafka, Logger: logger, Registry: p.Registry, Ready: p.ready, Pack: rules.Files(), Reload: reload,
+			Sink: o.Sink, Posted: o.Posted,
 		})
 		if err != nil {
 			return err
 		}
-		start = s.Run
+		start, p.rules = s.Run, s.Rules()
 	case Load:
 		s, err := load.New(cfg.Load, load.Deps{
 			Kafka: cfg.Kafka, ClickHouse: cfg.ClickHouse, Logger: logger, Registry: p.Registry, Ready: p.ready,

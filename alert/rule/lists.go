@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -43,6 +44,19 @@ func ParseLists(files []ir.File) (map[string][]string, error) {
 		}
 	}
 	return p.lists, p.faults.Err()
+}
+
+// SplitLists parts rule files from files of named lists, which are called lists.yml or end in .lists.yml.
+func SplitLists(files []ir.File) (rules, lists []ir.File) {
+	for _, f := range files {
+		base := strings.TrimSuffix(strings.TrimSuffix(path.Base(f.Name), ".yml"), ".yaml")
+		if base == "lists" || strings.HasSuffix(base, ".lists") {
+			lists = append(lists, f)
+		} else {
+			rules = append(rules, f)
+		}
+	}
+	return rules, lists
 }
 
 type listParser struct {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditmill/auditmill/internal/conf"
 	"github.com/auditmill/auditmill/internal/embedded/clickhouse"
+	"github.com/auditmill/auditmill/offline"
 )
 
 // Exit codes: 0 drained or done, 1 failed, 2 bad usage or configuration.
@@ -36,9 +37,10 @@ func execute(ctx context.Context, args []string) int {
 	fmt.Fprintln(root.ErrOrStderr(), "auditmill:", err)
 	var usage *usageError
 	var config *conf.Error
+	var rules *offline.RulesError
 	// cobra gives no type to the mistake of an unknown command.
 	unknown := strings.HasPrefix(err.Error(), "unknown command ")
-	if unknown || errors.As(err, &usage) || errors.As(err, &config) {
+	if unknown || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &rules) {
 		return exitUsage
 	}
 	return exitFailed
@@ -98,7 +100,7 @@ Configuration comes from --config FILE, AUDITMILL_* variables and --set key=valu
 	}
 	add("all", newDemo(&o), newUp(&o))
 	add("services", newIngest(&o), newEnrich(&o), newAlert(&o), newLoad(&o))
-	add("tools", newTopics(&o), newMigrate(&o), newReplay(&o), newTail(&o), newQuery(&o), newConfig(&o), newEmbedded(&o), newVersion())
+	add("tools", newTopics(&o), newMigrate(&o), newReplay(&o), newTail(&o), newQuery(&o), newRules(&o), newConfig(&o), newEmbedded(&o), newVersion())
 	return root
 }
 

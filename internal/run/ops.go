@@ -45,7 +45,7 @@ func (c OpsConfig) Validate() error {
 type Ops struct {
 	cfg      OpsConfig
 	log      *slog.Logger
-	handler  http.Handler
+	mux      *http.ServeMux
 	listener net.Listener
 }
 
@@ -73,8 +73,11 @@ func NewOps(cfg OpsConfig, g prometheus.Gatherer, ready *Ready, log *slog.Logger
 		mux.HandleFunc("GET /debug/pprof/symbol", local(pprof.Symbol))
 		mux.HandleFunc("GET /debug/pprof/trace", local(pprof.Trace))
 	}
-	return &Ops{cfg: cfg, log: log, handler: mux}, nil
+	return &Ops{cfg: cfg, log: log, mux: mux}, nil
 }
+
+// Handle adds an endpoint, before Run.
+func (o *Ops) Handle(pattern string, h http.Handler) { o.mux.Handle(pattern, h) }
 
 // local refuses clients on other hosts. "kubectl port-forward" arrives from the same host.
 func local(next http.HandlerFunc) http.HandlerFunc {
@@ -117,7 +120,7 @@ func (o *Ops) Run(ctx context.Context) error {
 		return nil
 	}
 	server := &http.Server{
-		Handler:           o.handler,
+		Handler:           o.mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      2 * time.Minute, // a profile or a trace takes as long as was asked for

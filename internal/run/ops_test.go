@@ -19,7 +19,7 @@ func get(t *testing.T, o *Ops, method, path, remote string) (int, string) {
 	r := httptest.NewRequest(method, path, nil)
 	r.RemoteAddr = remote
 	w := httptest.NewRecorder()
-	o.handler.ServeHTTP(w, r)
+	o.mux.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
