@@ -18,6 +18,7 @@ import (
 type transformer struct {
 	decoder decoder
 	hasher  schemas.Hasher
+	who     identity.Classifier
 	clients map[string]client
 	reasons map[reasonKey]*rbac.Grant
 	names   map[string]string // of clusters and sources
@@ -128,7 +129,7 @@ func (t *transformer) event(raw []byte, h *headers, id, fingerprint schemas.ID) 
 		e.Command = t.command
 	}
 	e.Outcome = outcome(e)
-	identity.Classify(e)
+	t.who.Classify(e)
 	rbac.Explain(e, t.parseReason)
 	return e, nil
 }

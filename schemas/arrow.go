@@ -59,20 +59,6 @@ func (t Type) arrow() arrow.DataType {
 	}
 }
 
-// Encode writes one record batch as an Arrow IPC stream, its buffers LZ4-compressed:
-// the value of a record of audit.enriched.v1.
-func Encode(batch arrow.RecordBatch) ([]byte, error) {
-	var out bytes.Buffer
-	w := ipc.NewWriter(&out, ipc.WithSchema(batch.Schema()), ipc.WithLZ4(), ipc.WithCompressConcurrency(1))
-	if err := w.Write(batch); err != nil {
-		return nil, fmt.Errorf("writing an Arrow batch of %d rows: %w", batch.NumRows(), err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("closing the Arrow stream: %w", err)
-	}
-	return out.Bytes(), nil
-}
-
 // Decode reads the record batch of a value of audit.enriched.v1. The caller must Release it.
 // A batch whose schema this build does not know is an error, never a guess.
 func Decode(value []byte) (arrow.RecordBatch, error) {

@@ -10,6 +10,7 @@ package identity
 import (
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -43,9 +44,17 @@ const (
 	extraNodeName     = "authentication.kubernetes.io/node-name"
 )
 
+// A Classifier classifies events. It reuses its memory and is not safe for concurrent use;
+// its zero value is ready.
+type Classifier struct {
+	names []byte // that were put together for the event
+}
+
 // Classify sets Actor, ActorKind, Provider, Pod, Node and CredentialID of e from the
-// caller that was authenticated; an impersonated user does not change who acted.
-func Classify(e *schemas.Event) {
+// caller that was authenticated; an impersonated user does not change who acted. What it
+// sets is valid until the next call.
+func (c *Classifier) Classify(e *schemas.Event) {
+	c.names = c.names[:0]
 	e.CredentialID = extra(e, extraCredentialID)
 	e.Node = extra(e, extraNodeName)
 	user := e.User
@@ -53,29 +62,37 @@ func Classify(e *schemas.Event) {
 	case user == "":
 		e.ActorKind = Unknown // authentication failed, or the sender keeps no user
 	case user == "system:anonymous":
-		e.Actor, e.ActorKind, e.Provider = local(e), Anonymous, ProviderKubernetes
+		e.Actor, e.ActorKind, e.Provider = c.local(e), Anonymous, ProviderKubernetes
 	case strings.HasPrefix(user, "system:serviceaccount:"):
-		serviceAccount(e)
+		c.serviceAccount(e)
 	case strings.HasPrefix(user, "system:node:"):
-		node(e)
+		c.node(e)
 	case strings.HasPrefix(user, "system:bootstrap:"):
-		e.Actor, e.ActorKind, e.Provider = local(e), Bootstrap, ProviderKubernetes
+		e.Actor, e.ActorKind, e.Provider = c.local(e), Bootstrap, ProviderKubernetes
 	case isControlPlane(user):
-		e.Actor, e.ActorKind, e.Provider = local(e), ControlPlane, ProviderKubernetes
+		e.Actor, e.ActorKind, e.Provider = c.local(e), ControlPlane, ProviderKubernetes
 	case strings.HasPrefix(user, "system:gke-"), strings.HasPrefix(user, "system:gcp-"):
-		e.Actor, e.ActorKind, e.Provider = local(e), CloudService, ProviderGKE
+		e.Actor, e.ActorKind, e.Provider = c.local(e), CloudService, ProviderGKE
 	case strings.HasPrefix(user, "system:"):
-		e.Actor, e.ActorKind, e.Provider = local(e), Unknown, ProviderKubernetes
+		e.Actor, e.ActorKind, e.Provider = c.local(e), Unknown, ProviderKubernetes
 	default:
-		external(e)
+		c.external(e)
 	}
 }
 
 // local is an actor that exists in one cluster only: the same name elsewhere is somebody else.
-func local(e *schemas.Event) string { return e.Cluster + "/" + e.User }
+func (c *Classifier) local(e *schemas.Event) string { return c.join(e.Cluster, e.User) }
 
-func serviceAccount(e *schemas.Event) {
-	e.Actor, e.Provider = local(e), ProviderKubernetes
+// join returns a/b without allocating: nearly every event has an actor of this form. When
+// names moves, earlier strings keep the old memory alive.
+func (c *Classifier) join(a, b string) string {
+	from := len(c.names)
+	c.names = append(append(append(c.names, a...), '/'), b...)
+	return unsafe.String(unsafe.SliceData(c.names[from:]), len(c.names)-from)
+}
+
+func (c *Classifier) serviceAccount(e *schemas.Event) {
+	e.Actor, e.Provider = c.local(e), ProviderKubernetes
 	namespace, name, ok := strings.Cut(strings.TrimPrefix(e.User, "system:serviceaccount:"), ":")
 	if !ok || namespace == "" || name == "" || strings.Contains(name, ":") {
 		e.ActorKind = Unknown
@@ -83,14 +100,14 @@ func serviceAccount(e *schemas.Event) {
 	}
 	e.ActorKind = ServiceAccount
 	if pod := extra(e, extraPodName); pod != "" {
-		e.Pod = namespace + "/" + pod
+		e.Pod = c.join(namespace, pod)
 	}
 }
 
 // node needs the group system:nodes, as the Node authorizer does; sources that keep no
 // groups at all (GKE) are believed by the name.
-func node(e *schemas.Event) {
-	e.Actor, e.Provider = local(e), ProviderKubernetes
+func (c *Classifier) node(e *schemas.Event) {
+	e.Actor, e.Provider = c.local(e), ProviderKubernetes
 	if isEKS(e) {
 		e.Provider = ProviderEKS
 	}
@@ -113,17 +130,17 @@ func isControlPlane(user string) bool {
 }
 
 // external classifies users that somebody outside the cluster vouches for.
-func external(e *schemas.Event) {
+func (c *Classifier) external(e *schemas.Event) {
 	user := e.User
 	switch {
 	case strings.HasPrefix(user, "eks:"):
-		e.Actor, e.ActorKind, e.Provider = local(e), CloudService, ProviderEKS
+		e.Actor, e.ActorKind, e.Provider = c.local(e), CloudService, ProviderEKS
 	case isEKS(e):
-		eks(e)
+		c.eks(e)
 	case isAKSService(user):
-		e.Actor, e.ActorKind, e.Provider = local(e), CloudService, ProviderAKS
+		e.Actor, e.ActorKind, e.Provider = c.local(e), CloudService, ProviderAKS
 	case extra(e, "oid") != "":
-		aks(e)
+		c.aks(e)
 	case strings.HasSuffix(user, ".gserviceaccount.com") && isEmail(user):
 		e.Actor, e.ActorKind, e.Provider = user, CloudService, ProviderGKE
 	default:
@@ -132,7 +149,7 @@ func external(e *schemas.Event) {
 			e.Actor, e.ActorKind = user, Human
 			return
 		}
-		e.Actor, e.ActorKind = local(e), Unknown
+		e.Actor, e.ActorKind = c.local(e), Unknown
 	}
 }
 
@@ -163,7 +180,7 @@ func isEKS(e *schemas.Event) bool {
 
 // eks names the person behind an SSO session by e-mail, anything else by its role and
 // session: who may assume a role can be a workload as well as a person.
-func eks(e *schemas.Event) {
+func (c *Classifier) eks(e *schemas.Event) {
 	e.Provider = ProviderEKS
 	arn, session := extra(e, "canonicalArn"), extra(e, "sessionName")
 	if arn == "" {
@@ -181,13 +198,13 @@ func eks(e *schemas.Event) {
 	case arn != "":
 		e.Actor, e.ActorKind = arn, Unknown
 	default:
-		e.Actor, e.ActorKind = local(e), Unknown
+		e.Actor, e.ActorKind = c.local(e), Unknown
 	}
 }
 
 // aks takes Entra's object id as the actor where the name is no address: names of
 // applications can be changed, object ids cannot.
-func aks(e *schemas.Event) {
+func (c *Classifier) aks(e *schemas.Event) {
 	e.Provider = ProviderAKS
 	if isEmail(e.User) {
 		e.Actor, e.ActorKind = e.User, Human

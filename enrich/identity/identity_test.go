@@ -65,7 +65,7 @@ func TestClassify(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := tt.in
 			e.Cluster = "c1"
-			Classify(&e)
+			new(Classifier).Classify(&e)
 			if got := [5]string{e.Actor, e.ActorKind, e.Provider, e.Pod, e.Node}; got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}

@@ -24,6 +24,7 @@ type Iter struct {
 	err        error
 	depth      int // brackets that are open around the values
 	object     bool
+	escaped    bool // key holds escapes
 	state      iterState
 }
 
@@ -82,16 +83,23 @@ func (it *Iter) NextKey() bool {
 
 // readKey reads the key at i and its colon.
 func (it *Iter) readKey(i int) bool {
-	if end := fastKeyEnd(it.data, i); end >= 0 {
-		if value := fastColon(it.data, end); value >= 0 {
-			it.key, it.valueAt = it.data[i+1:end-1], value
-			return true
+	if uint(i) < uint(len(it.data)) && it.data[i] == '"' {
+		end := plainRun(it.data, i+1)
+		if it.escaped = uint(end) >= uint(len(it.data)) || it.data[end] != '"'; it.escaped {
+			end = fastStringEnd(it.data, end) - 1
+		}
+		if end >= 0 {
+			if value := fastColon(it.data, end+1); value >= 0 {
+				it.key, it.valueAt = it.data[i+1:end], value
+				return true
+			}
 		}
 	}
 	value, err := skipKey(it.data, i)
 	if err != nil {
 		return it.stop(err)
 	}
+	it.escaped = true
 	// The key's closing quote is the last one before the colon.
 	it.key, it.valueAt = it.data[i+1:i+bytes.LastIndexByte(it.data[i:value], '"')], value
 	return true
@@ -149,6 +157,9 @@ func (it *Iter) finish(pos int) bool {
 
 // Key returns the text between the quotes of the member's key; it may hold escapes.
 func (it *Iter) Key() []byte { return it.key }
+
+// Escaped reports whether Key may hold escapes.
+func (it *Iter) Escaped() bool { return it.escaped }
 
 // Value returns the text of the member's value.
 func (it *Iter) Value() []byte { return it.value }
