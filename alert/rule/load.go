@@ -123,7 +123,7 @@ func isFalcoKey(key string) bool {
 
 // ReadDir reads the files *.yml and *.yaml below the root of fsys, in the order of their names,
 // and puts prefix before them. Files and directories that begin with a dot are passed over: a mounted
-// ConfigMap keeps its older versions in such.
+// ConfigMap keeps its older versions in such. So are lists.yml and lists.yaml, which ParseLists reads.
 func ReadDir(fsys fs.FS, prefix string) ([]File, error) {
 	var files []File
 	err := fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -136,7 +136,7 @@ func ReadDir(fsys fs.FS, prefix string) ([]File, error) {
 			}
 			return nil
 		}
-		if entry.IsDir() || path.Ext(name) != ".yml" && path.Ext(name) != ".yaml" {
+		if ext := path.Ext(name); entry.IsDir() || ext != ".yml" && ext != ".yaml" || path.Base(name) == "lists"+ext {
 			return nil
 		}
 		data, err := fs.ReadFile(fsys, name)

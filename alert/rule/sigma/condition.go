@@ -78,7 +78,8 @@ func tokenize(text string) ([]token, *conditionFault) {
 		case c == '|':
 			return nil, &conditionFault{
 				i, "aggregations behind a pipe are not supported",
-				"Sigma replaced them by correlations",
+				"Sigma replaced them by correlations: write a second document with correlation: " +
+					"{type: event_count, rules: […], timespan: …}",
 			}
 		default:
 			return nil, &conditionFault{

@@ -16,47 +16,90 @@ var (
 	tagForm  = regexp.MustCompile(`^[a-z0-9_-]+\.[a-z0-9._-]+$`)
 )
 
-// rule reads one document.
-func (p *parser) rule(n *yaml.Node) ir.Rule {
-	r := ir.Rule{Meta: ir.Meta{Level: "medium", Position: p.at(n)}}
-	members, ok := p.members(n, "")
-	if !ok {
-		return r
+// rule reads a document on single events.
+func (p *parser) rule(d *yaml.Node, members []member) {
+	r := &ir.Rule{Meta: ir.Meta{Level: "medium", Position: p.at(d)}}
+	other := p.otherSource(members)
+	if other != "" {
+		p.passOver(r, members, other)
+		return
 	}
-	var name string
 	have := map[string]bool{}
 	for _, m := range members {
 		have[m.name] = true
 		switch m.name {
-		case "name":
-			name = p.text(m.value, m.name)
 		case "detection":
 			r.Condition = p.detection(m.value)
-		case "logsource":
-			p.logsource(m.value)
+		case "logsource": // read before
 		case Extension:
-			p.extension(m.value, &r)
-		case "correlation", "filter", "action":
-			p.fault(m.key, m.name, "only rules on single events are supported, not "+m.name+" documents", "remove the document")
+			p.extension(m.value, &r.Meta, nil)
 		default:
-			p.metadata(m, &r)
+			p.metadata(m, &r.Meta)
 		}
 	}
-	for _, required := range []string{"title", "logsource", "detection"} {
-		if !have[required] {
-			p.fault(n, required, "is missing", "every rule needs it")
-		}
-	}
-	if r.ID == "" { // optional in Sigma; the name and the title are meant to be unique too
-		if r.ID = name; r.ID == "" {
-			r.ID = r.Title
-		}
-	}
-	p.checkLevel(&r)
-	return r
+	p.require(d, have, "title", "logsource", "detection")
+	p.identify(&r.Meta)
+	p.checkLevel(r)
+	p.reportStrange(r)
+	p.publish(r.ID)
+	p.rules = append(p.rules, r)
+	p.register(&handle{rule: r}, &r.Meta)
 }
 
-func (p *parser) metadata(m member, r *ir.Rule) {
+func (p *parser) require(d *yaml.Node, have map[string]bool, names ...string) {
+	for _, name := range names {
+		if !have[name] {
+			p.fault(d, name, "is missing", "every rule needs it")
+		}
+	}
+}
+
+// identify gives a rule without id its name, or its title: they are meant to be unique too.
+// Documents made from one may have the same; the later ones get a number.
+func (p *parser) identify(m *ir.Meta) {
+	if m.ID != "" {
+		return
+	}
+	if m.ID = m.Name; m.ID == "" {
+		m.ID = m.Title
+	}
+	base := m.ID
+	for i := 2; base != "" && p.sameFile(m.ID); i++ {
+		m.ID = fmt.Sprintf("%s #%d", base, i)
+	}
+}
+
+// sameFile reports whether a document of the same file has that id already.
+func (p *parser) sameFile(id string) bool {
+	for _, h := range p.handles[handleKey(id)] {
+		if h.position.File == p.name {
+			return true
+		}
+	}
+	return false
+}
+
+// passOver notes a rule for other data; what it detects is not looked at. Correlations may
+// refer to it, and are passed over as well.
+func (p *parser) passOver(r *ir.Rule, members []member, why string) {
+	for _, m := range members {
+		if m.value.Kind == yaml.ScalarNode {
+			switch m.name {
+			case "id":
+				r.ID = m.value.Value
+			case "name":
+				r.Name = m.value.Value
+			case "title":
+				r.Title = m.value.Value
+			}
+		}
+	}
+	p.identify(&r.Meta)
+	p.note(r.Position, r.ID, "passed over: it is "+why)
+	p.register(&handle{}, &r.Meta)
+}
+
+func (p *parser) metadata(m member, r *ir.Meta) {
 	switch m.name {
 	case "title":
 		if r.Title = strings.TrimSpace(p.text(m.value, m.name)); r.Title == "" {
@@ -64,8 +107,10 @@ func (p *parser) metadata(m member, r *ir.Rule) {
 		}
 	case "id":
 		if r.ID = p.text(m.value, m.name); r.ID != "" && !uuidForm.MatchString(r.ID) {
-			p.fault(m.value, m.name, fmt.Sprintf("%q is not a UUID", r.ID), "write one, such as uuidgen prints")
+			p.remark(m.value, fmt.Sprintf("the id %q is not a UUID, which other tools insist on", r.ID))
 		}
+	case "name":
+		r.Name = p.text(m.value, m.name)
 	case "status":
 		r.Status = p.oneOf(m.value, m.name, "stable", "test", "experimental", "deprecated", "unsupported")
 	case "description":
@@ -84,6 +129,7 @@ func (p *parser) metadata(m member, r *ir.Rule) {
 	// All other keys are documentation or another tool's attributes, which Sigma allows.
 }
 
+// tags checks the form alone. Which tactics there are changes with ATT&CK.
 func (p *parser) tags(n *yaml.Node) []string {
 	tags := p.texts(n, "tags")
 	for i, tag := range tags {
@@ -95,44 +141,68 @@ func (p *parser) tags(n *yaml.Node) []string {
 	return tags
 }
 
-// logsource accepts what does not contradict Kubernetes audit events: many published
-// rules leave category out, so equality would refuse them.
-func (p *parser) logsource(n *yaml.Node) {
-	members, _ := p.members(n, "logsource")
-	for _, m := range members {
+// otherSource says what the log source of a document is for, if that contradicts audit events of
+// Kubernetes. Many published rules leave parts of it out, so equality would refuse them.
+func (p *parser) otherSource(members []member) string {
+	i := slices.IndexFunc(members, func(m member) bool { return m.name == "logsource" })
+	if i < 0 {
+		return ""
+	}
+	parts, _ := p.members(members[i].value, "logsource")
+	var is []string
+	other := false
+	for _, m := range parts {
 		want := map[string]string{"product": "kubernetes", "service": "audit", "category": "application"}[m.name]
 		if want == "" {
 			continue
 		}
-		if got := p.text(m.value, "logsource."+m.name); got != "" && !strings.EqualFold(got, want) {
-			p.fault(m.value, "logsource."+m.name, fmt.Sprintf("the rule is for %q, not for %s", got, want),
-				"leave rules for other sources out of the directory")
+		got := p.text(m.value, "logsource."+m.name)
+		if got != "" {
+			is = append(is, m.name+" "+got)
+		}
+		other = other || got != "" && !strings.EqualFold(got, want)
+	}
+	if !other {
+		return ""
+	}
+	return "for " + strings.Join(is, ", ") + ", not for Kubernetes audit events"
+}
+
+// reportStrange notes the fields that no audit event has, and marks the rule as blind if it cannot
+// match without one.
+func (p *parser) reportStrange(r *ir.Rule) {
+	p.noteStrange()
+	if r.Condition == nil || len(p.strange) == 0 {
+		return
+	}
+	leaf := ir.Blocker(r.Condition, func(f ir.Field) bool { return p.strange[f.String()] != nil }, nil)
+	if leaf != nil {
+		name := ir.FieldOf(leaf).Name
+		r.Blind = fmt.Sprintf("no audit event has a field %s", name)
+		if near := p.fields.Nearest(name); near != "" {
+			r.Blind += fmt.Sprintf("; did you mean %s?", near)
 		}
 	}
 }
 
-func (p *parser) extension(n *yaml.Node, r *ir.Rule) {
-	members, _ := p.members(n, Extension)
-	for _, m := range members {
-		field := Extension + "." + m.name
-		switch m.name {
-		case "audit_level":
-			r.AuditLevel = p.oneOf(m.value, field, auditLevels()...)
-		case "summary":
-			text := p.text(m.value, field)
-			template, err := ir.ParseTemplate(text, func(column string) (ir.Field, bool) {
-				f, ok := p.fields.Resolve(column)
-				return f, ok && f.Source == ir.Column && f.Column == column && column != "raw"
-			})
-			if err != nil {
-				p.fault(m.value, field, err.Error(), "use {column} with the columns of docs/fields.md")
-			}
-			r.Summary = template
-		case "next":
-			r.Next = p.text(m.value, field)
-		default:
-			p.fault(m.key, field, "is unknown", "known are audit_level, summary, next")
+func (p *parser) noteStrange() {
+	var nodes []*yaml.Node
+	for _, n := range p.strange {
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(a, b *yaml.Node) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
 		}
+		return a.Column - b.Column
+	})
+	for _, n := range nodes {
+		name, _, _ := strings.Cut(n.Value, "|")
+		text := fmt.Sprintf("no audit event has a field %s, so it is always absent", name)
+		if near := p.fields.Nearest(name); near != "" && near != name {
+			text += fmt.Sprintf("; did you mean %s?", near)
+		}
+		p.remark(n, text)
 	}
 }
 
@@ -141,57 +211,13 @@ func (p *parser) checkLevel(r *ir.Rule) {
 	if r.AuditLevel == "" || r.Condition == nil {
 		return
 	}
-	test := needs(r.Condition)
-	if test == nil || levelOf(test) <= slices.Index(auditLevels(), r.AuditLevel) {
+	level, leaf := ir.Needs(r.Condition)
+	if leaf == nil || slices.Index(ir.AuditLevels(), level) <= slices.Index(ir.AuditLevels(), r.AuditLevel) {
 		return
 	}
-	level := auditLevels()[levelOf(test)]
 	p.faults = append(p.faults, ir.Fault{
-		Position: test.Position, Field: test.Field.Name,
+		Position: ir.PositionOf(leaf), Field: ir.FieldOf(leaf).Name,
 		Problem: fmt.Sprintf("is recorded at audit level %s, but the rule states %s", level, r.AuditLevel),
 		Remedy:  "set " + Extension + ".audit_level to " + level,
 	})
-}
-
-// auditLevels returns the levels from what records least to what records most.
-func auditLevels() []string { return []string{"Metadata", "Request", "RequestResponse"} }
-
-// needs returns the test that decides how high the audit level must be for e to match at
-// all; nil if the lowest will do. What is denied is true of an event without the field.
-func needs(e ir.Expr) *ir.Test {
-	var chosen *ir.Test
-	switch e := e.(type) {
-	case *ir.Test:
-		return e
-	case ir.And:
-		for _, arg := range e {
-			if t := needs(arg); t != nil && (chosen == nil || levelOf(t) > levelOf(chosen)) {
-				chosen = t
-			}
-		}
-	case ir.Or:
-		for i, arg := range e {
-			t := needs(arg)
-			if t == nil {
-				return nil
-			}
-			if i == 0 || levelOf(t) < levelOf(chosen) {
-				chosen = t
-			}
-		}
-	}
-	return chosen
-}
-
-// levelOf returns the index among auditLevels of the level at which a test's field is recorded.
-func levelOf(t *ir.Test) int {
-	if len(t.Field.Path) > 0 {
-		switch t.Field.Path[0] {
-		case "requestObject":
-			return 1
-		case "responseObject":
-			return 2
-		}
-	}
-	return 0
 }

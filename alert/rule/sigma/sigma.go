@@ -1,20 +1,36 @@
-// Package sigma reads Sigma detection rules (specification 2.1) into the intermediate form.
-// YAML comes in; rules come out, or every fault of the file with its line and column.
-// Nothing is ignored: a modifier, a field or a form that is not supported is a fault.
+// Package sigma reads Sigma rules, correlations and filters (specification 2.1) into the
+// intermediate form. YAML comes in; a pack comes out, or every fault of every file with its
+// line, column and a remedy. Nothing is ignored in silence: what is not supported is a fault,
+// what is meant for other data is passed over with a note.
 //
-// Supported modifiers: contains, startswith, endswith, re (i, m, s), cidr, exists, all,
-// cased, gt, gte, lt, lte. Conditions: and, or, not, parentheses, 1 of, any of, all of,
-// them, patterns.
+// Where the specification leaves room, or its tools differ, this package decides:
+//
+//   - Absent fields. null is true for a field that is missing or null, ” for one that is present
+//     and empty, exists for one that is present whatever its value. Every other test is false for
+//     an absent field, gt and lt as well as fieldref; so neq, which negates its whole item,
+//     is true, except together with fieldref, which always needs both fields.
+//   - Arrays. A path through an array means any member. field[any], field[all],
+//     field[none] and field[all_or_empty] take a block of items about the same member, or plain
+//     values if the members are scalars; field[none] holds without any member, field[all] does not.
+//     field[0] is the first member. A fieldref inside a block names a field of the same member.
+//   - expand comes before all other modifiers wherever it stands, so that lists of networks,
+//     expressions and texts to be encoded work alike. The values of a list are patterns like values of rules.
+//     An empty list matches nothing; a list that nobody defined is a fault.
+//   - re is searched for anywhere; re|startswith and re|endswith tie it to an end of the value.
+//   - Texts that base64offset would reduce to nothing are a fault: they would match everything.
+//   - 1 of and all of never mean searches whose names begin with an underscore.
+//   - Filters are added with and, as they are written (pySigma); one whose condition has no not
+//     gets a note, since other tools negate it.
+//   - A log source fits if it contradicts nothing: product kubernetes, service audit, category application.
+//   - Conditions of event_count, value_count and temporal that hold for no match at all (lt, eq 0)
+//     are a fault: nothing arrives that could decide them. absence is the type for that.
+//   - Old multi-document files work: keys of a document win over those of action: global.
 package sigma
 
 import (
-	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
-	"io"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -29,6 +45,10 @@ import (
 //	  audit_level: Request      # the lowest level at which the rule can match
 //	  summary: "{actor} deleted events[ in {namespace}]"
 //	  next: What to do about an alert.
+//	  group_by: [actor, namespace] # which alerts are one group
+//	  lateness: 5m              # of a correlation: how much too late an event may come
+//	  learning: 7d              # of first_seen: how long everything is new
+//	  cases: […]                # tests: see ir.Case
 const Extension = "x-auditmill"
 
 // MaxBytes bounds one rule file, maxNodes what its aliases can make of it.
@@ -50,165 +70,138 @@ type Options struct {
 // Parse reads all rules of all files together, since filters and correlations refer across
 // files. The error is ir.Faults with every fault of every file; the pack then holds what has none.
 func Parse(files []File, fields *ir.Fields, o Options) (*ir.Pack, error) {
-	pack := &ir.Pack{}
-	var faults ir.Faults
+	l := &loader{fields: fields, lists: o.Lists, handles: map[string][]*handle{}}
 	for _, f := range files {
-		rules, found := parseFile(f, fields, o)
-		pack.Rules, faults = append(pack.Rules, rules...), append(faults, found...)
+		l.file(f)
 	}
-	return pack, faults.Err()
-}
-
-func parseFile(f File, fields *ir.Fields, _ Options) ([]ir.Rule, ir.Faults) {
-	p := &parser{file: f.Name, fields: fields}
-	if len(f.Data) > MaxBytes {
-		p.faults = append(p.faults, ir.Fault{
-			Position: ir.Position{File: f.Name}, Problem: fmt.Sprintf("the file is larger than %d bytes", MaxBytes),
-		})
-		return nil, p.faults
+	for _, f := range l.filters {
+		l.apply(f)
 	}
-	var rules []ir.Rule
-	decoder := yaml.NewDecoder(bytes.NewReader(f.Data))
-	for {
-		var document yaml.Node
-		err := decoder.Decode(&document)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			p.syntax(err)
-			break
-		}
-		if len(document.Content) == 1 && !isNull(document.Content[0]) {
-			rules = append(rules, p.rule(document.Content[0]))
-		}
-	}
-	if len(rules) == 0 && len(p.faults) == 0 {
-		p.faults = append(p.faults, ir.Fault{Position: ir.Position{File: f.Name}, Problem: "the file holds no rule"})
-	}
-	return rules, p.faults
-}
-
-type parser struct {
-	file   string
-	fields *ir.Fields
-	faults ir.Faults
-	nodes  int
-}
-
-func (p *parser) at(n *yaml.Node) ir.Position {
-	return ir.Position{File: p.file, Line: n.Line, Column: n.Column}
-}
-
-func (p *parser) fault(n *yaml.Node, field, problem, remedy string) {
-	p.faults = append(p.faults, ir.Fault{Position: p.at(n), Field: field, Problem: problem, Remedy: remedy})
-}
-
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
-
-func (p *parser) syntax(err error) {
-	message, position := err.Error(), ir.Position{File: p.file}
-	if m := yamlLine.FindStringSubmatch(message); m != nil {
-		position.Line, _ = strconv.Atoi(m[1])
-		message = message[len(m[0]):]
-	}
-	p.faults = append(p.faults, ir.Fault{
-		Position: position, Problem: "not YAML: " + strings.TrimPrefix(message, "yaml: "),
-		Remedy: "check indentation and quotes",
+	l.correlate()
+	slices.SortStableFunc(l.notes, func(a, b ir.Note) int {
+		return cmp.Or(cmp.Compare(a.Position.File, b.Position.File), a.Position.Line-b.Position.Line,
+			a.Position.Column-b.Position.Column, cmp.Compare(a.Text, b.Text))
 	})
-}
-
-// members returns the keys and values of a mapping, each key once. false: n is no mapping.
-func (p *parser) members(n *yaml.Node, field string) (members []member, ok bool) {
-	if n = p.resolve(n); n.Kind != yaml.MappingNode {
-		p.fault(n, field, "must be a mapping, is "+kind(n), "")
-		return nil, false
-	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], p.resolve(n.Content[i+1])
-		switch {
-		case key.Kind != yaml.ScalarNode:
-			p.fault(key, field, "a key must be text, is "+kind(key), "")
-		case key.ShortTag() == "!!merge":
-			p.fault(key, field, "YAML merge keys are not supported", "write the keys out")
-		case seen[key.Value]:
-			p.fault(key, key.Value, "the key stands here twice", "YAML would drop one: join or rename them")
-		default:
-			seen[key.Value] = true
-			members = append(members, member{key: key, name: key.Value, value: value})
+	pack := &ir.Pack{Notes: l.notes}
+	for _, r := range l.rules {
+		if r.Condition != nil {
+			pack.Rules = append(pack.Rules, *r)
 		}
 	}
-	return members, true
-}
-
-type member struct {
-	key, value *yaml.Node
-	name       string
-}
-
-// resolve follows aliases, as far as maxNodes allows.
-func (p *parser) resolve(n *yaml.Node) *yaml.Node {
-	p.nodes++
-	if p.nodes == maxNodes {
-		p.fault(n, "", fmt.Sprintf("the file has more than %d nodes, aliases followed", maxNodes), "")
-	}
-	for i := 0; n.Kind == yaml.AliasNode && i < maxDepth; i++ {
-		n = n.Alias
-	}
-	if p.nodes >= maxNodes {
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line, Column: n.Column}
-	}
-	return n
-}
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
-
-func kind(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	case yaml.ScalarNode:
-		switch n.ShortTag() {
-		case "!!null":
-			return "null"
-		case "!!bool":
-			return "a boolean"
-		case "!!int", "!!float":
-			return "a number"
+	for _, c := range l.correlations {
+		if !c.passed {
+			pack.Correlations = append(pack.Correlations, c.Correlation)
 		}
-		return "text"
 	}
-	return "something else"
+	return pack, l.faults.Err()
 }
 
-func (p *parser) text(n *yaml.Node, field string) string {
-	if n.Kind != yaml.ScalarNode || isNull(n) {
-		p.fault(n, field, "must be text, is "+kind(n), "")
-		return ""
-	}
-	return n.Value
+// loader holds what the documents of all files come to.
+type loader struct {
+	fields *ir.Fields
+	lists  map[string][]string
+
+	rules        []*ir.Rule // nil conditions had a fault
+	filters      []*filter
+	correlations []*correlation
+	handles      map[string][]*handle
+
+	notes  []ir.Note
+	faults ir.Faults
 }
 
-func (p *parser) texts(n *yaml.Node, field string) []string {
-	if n.Kind != yaml.SequenceNode {
-		p.fault(n, field, "must be a list, is "+kind(n), "")
-		return nil
-	}
-	var texts []string
-	for _, item := range n.Content {
-		texts = append(texts, p.text(p.resolve(item), field))
-	}
-	return texts
+// handle is what an id or a name stands for: a rule, a correlation, or, if both are nil, a rule
+// that was passed over.
+type handle struct {
+	rule        *ir.Rule
+	correlation *correlation
+	position    ir.Position
 }
 
-func (p *parser) oneOf(n *yaml.Node, field string, allowed ...string) string {
-	value := p.text(n, field)
-	if value != "" && !slices.Contains(allowed, value) {
-		p.fault(n, field, fmt.Sprintf("%q is not allowed", value), "write one of "+strings.Join(allowed, ", "))
-		return ""
+func (l *loader) register(h *handle, m *ir.Meta) {
+	h.position = m.Position
+	for _, key := range []string{m.ID, m.Name} {
+		key = handleKey(key)
+		if key == "" || len(l.handles[key]) > 0 && l.handles[key][len(l.handles[key])-1] == h {
+			continue
+		}
+		l.handles[key] = append(l.handles[key], h)
 	}
-	return value
+}
+
+// handleKey folds the case of ids: a UUID is the same in both.
+func handleKey(name string) string {
+	if uuidForm.MatchString(name) {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
+func (l *loader) note(position ir.Position, rule, text string) {
+	l.notes = append(l.notes, ir.Note{Position: position, Rule: rule, Text: text})
+}
+
+// parser reads the documents of one file.
+type parser struct {
+	*loader
+	name  string
+	nodes int
+	// strange are the fields of the document at hand that no audit event has, by Field.String.
+	strange map[string]*yaml.Node
+	// notable are notes on the document at hand, whose id may not be known yet.
+	notable []ir.Note
+}
+
+// file reads one file.
+func (l *loader) file(f File) {
+	p := &parser{loader: l, name: f.Name}
+	if len(f.Data) > MaxBytes {
+		l.faults = append(l.faults, ir.Fault{
+			Position: ir.Position{File: f.Name}, Problem: fmt.Sprintf("the file is larger than %d bytes", MaxBytes),
+			Remedy: "split it",
+		})
+		return
+	}
+	before := len(l.faults)
+	documents := p.documents(f.Data)
+	for _, d := range documents {
+		p.document(d)
+	}
+	if len(documents) == 0 && len(l.faults) == before {
+		l.faults = append(l.faults, ir.Fault{
+			Position: ir.Position{File: f.Name}, Problem: "the file holds no rule", Remedy: "write one, or leave the file out",
+		})
+	}
+}
+
+// document reads a rule, a correlation or a filter.
+func (p *parser) document(d *yaml.Node) {
+	p.strange, p.notable = map[string]*yaml.Node{}, nil
+	members, ok := p.members(d, "")
+	if !ok {
+		return
+	}
+	var kinds []member
+	for _, m := range members {
+		if m.name == "detection" || m.name == "correlation" || m.name == "filter" {
+			kinds = append(kinds, m)
+		}
+	}
+	if len(kinds) > 1 {
+		p.fault(kinds[1].key, kinds[1].name, "stands in one document with "+kinds[0].name,
+			"write two documents with --- between them")
+		return
+	}
+	kind := "detection"
+	if len(kinds) == 1 {
+		kind = kinds[0].name
+	}
+	switch kind {
+	case "correlation":
+		p.correlation(d, members)
+	case "filter":
+		p.filter(d, members)
+	default:
+		p.rule(d, members)
+	}
 }

@@ -26,7 +26,7 @@ func TestFaults(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"not YAML", "title: [", `r.yml:1: not YAML: did not find expected node content; check indentation and quotes`},
 		{"tab", "title: a\n\tid: b", `r.yml:2: not YAML: found a tab character that violates indentation; check indentation and quotes`},
-		{"empty", "", `r.yml: the file holds no rule`},
+		{"empty", "", `r.yml: the file holds no rule; write one, or leave the file out`},
 		{"list", "- a", `r.yml:1:1: must be a mapping, is a list`},
 		{
 			"duplicate key", "title: a\n" + head + "detection: {s: {verb: get}, condition: s}",
@@ -37,68 +37,62 @@ func TestFaults(t *testing.T) {
 			`r.yml:4:7: detection.s: YAML merge keys are not supported; write the keys out`,
 		},
 		{
-			"metadata", "title: ''\nid: 7\nlevel: urgent\nstatus: new\ntags: [T1609]\nlogsource: {product: windows}\ndetection: {s: {verb: get}, condition: s}",
+			"metadata", "title: ''\nid: 7\nlevel: urgent\nstatus: new\ntags: [T1609]\nlogsource: {product: kubernetes}\ndetection: {s: {verb: get}, condition: s}",
 			`r.yml:1:8: title: is empty; say in a few words what the rule detects
-r.yml:2:5: id: "7" is not a UUID; write one, such as uuidgen prints
 r.yml:3:8: level: "urgent" is not allowed; write one of informational, low, medium, high, critical
 r.yml:4:9: status: "new" is not allowed; write one of stable, test, experimental, deprecated, unsupported
-r.yml:5:8: tags: "T1609" is not a tag; write namespace.name in lower case, such as attack.t1609
-r.yml:6:22: logsource.product: the rule is for "windows", not for kubernetes; leave rules for other sources out of the directory`,
+r.yml:5:8: tags: "T1609" is not a tag; write namespace.name in lower case, such as attack.t1609`,
 		},
 		{
-			"correlation", "title: t\ncorrelation: {type: event_count}",
-			`r.yml:1:1: logsource: is missing; every rule needs it
-r.yml:1:1: detection: is missing; every rule needs it
-r.yml:2:1: correlation: only rules on single events are supported, not correlation documents; remove the document`,
+			"two kinds", "title: t\ncorrelation: {type: event_count}\nfilter: {}",
+			`r.yml:3:1: filter: stands in one document with correlation; write two documents with --- between them`,
 		},
 		{
 			"extension", head + "x-auditmill: {audit_level: Low, summary: '{who} did', next: [], color: red}\ndetection: {s: {verb: get}, condition: s}",
 			`r.yml:3:28: x-auditmill.audit_level: "Low" is not allowed; write one of Metadata, Request, RequestResponse
 r.yml:3:42: x-auditmill.summary: {who} is not a column; use {column} with the columns of docs/fields.md
 r.yml:3:61: x-auditmill.next: must be text, is a list
-r.yml:3:65: x-auditmill.color: is unknown; known are audit_level, summary, next`,
+r.yml:3:65: x-auditmill.color: is unknown; known are audit_level, summary, next, group_by, cases, lateness, learning`,
 		},
 		{
 			"audit level too low", head + "x-auditmill: {audit_level: Metadata}\ndetection:\n  s: {requestObject.spec.hostPID: true}\n  condition: s",
 			`r.yml:5:7: requestObject.spec.hostPID: is recorded at audit level Request, but the rule states Metadata; set x-auditmill.audit_level to Request`,
 		},
 		{
-			"fields", head + "detection:\n  s:\n    objectRef.resourc: pods\n    Verb: get\n    requestObject.spec.containers[any].image: x\n    nothing.like.it: 1\n    requestObject..x: 1\n  condition: s",
-			`r.yml:5:5: objectRef.resourc: is not a field of audit events; did you mean "objectRef.resource"? see docs/fields.md for the columns and paths
-r.yml:6:5: Verb: is not a field of audit events; did you mean "verb"? see docs/fields.md for the columns and paths
-r.yml:7:5: requestObject.spec.containers[any].image: is not a field of audit events; array indexes and quantifiers are not supported: a path through an array means any member
-r.yml:8:5: nothing.like.it: is not a field of audit events; see docs/fields.md for the columns and paths
-r.yml:9:5: requestObject..x: is not a field of audit events; did you mean "requestObject"? see docs/fields.md for the columns and paths`,
+			"fields", head + "detection:\n  s:\n    objectRef.resourc: pods\n    Verb: get\n    requestObject.spec.containers[some].image: x\n    nothing.like.it: 1\n    requestObject..x: 1\n  condition: s",
+			`r.yml:7:5: requestObject.spec.containers[some].image: [some] is not a quantifier; write [any], [all], [none], [all_or_empty] or an index such as [0]
+r.yml:9:5: requestObject..x: is not the name of a field; write keys with dots between them; a dot inside a key is \., an array takes [any], [all], [none], [all_or_empty] or an index such as [0]`,
 		},
 		{
-			"modifiers", head + "detection:\n  s:\n    verb|contain: x\n    name|base64offset|contains: x\n    user|re|contains: x\n    stage|i: x\n    level|cased|re: x\n    code|exists|all: true\n    node|contains|contains: x\n  condition: s",
+			"modifiers", head + "detection:\n  s:\n    verb|contain: x\n    name|base64offset|contains: x\n    user|contains|re: x\n    stage|i: x\n    level|cased|re: x\n    code|exists|all: true\n    node|contains|contains: x\n  condition: s",
 			`r.yml:5:5: verb|contain: the modifier "contain" is not supported; did you mean "contains"? supported are ` + supported + `
-r.yml:6:5: name|base64offset|contains: the modifier "base64offset" is not supported; supported are ` + supported + `
-r.yml:7:5: user|re|contains: the modifiers "re" and "contains" exclude each other; keep one
+r.yml:6:33: name|base64offset|contains: is too short for base64offset: of some of its encodings nothing is certain; write a longer text
+r.yml:7:5: user|contains|re: the modifier "re" must be the first; write it behind the field's name
 r.yml:8:5: stage|i: the modifier "i" is a flag of re; write it behind re, as in field|re|i
+r.yml:9:5: level|cased|re: the modifier "re" must be the first; write it behind the field's name
 r.yml:9:5: level|cased|re: cased does not go with re; remove cased; re is case-sensitive unless it has the flag i
 r.yml:10:5: code|exists|all: exists goes with no other modifier; test the value in an item of its own
 r.yml:10:5: code|exists|all: all needs a list of at least two values; remove all
 r.yml:11:5: node|contains|contains: the modifier "contains" stands here twice; remove one`,
 		},
 		{
-			"values", head + "detection:\n  s:\n    verb: []\n    name: [a, null]\n    user|contains: null\n    code|gt: '4'\n    source_ip|cidr: 10.0.0.1\n    stage|re: '(?=x)'\n    node: {a: b}\n    level|all: x\n    pod|exists: maybe\n    annotations: x\n  condition: s",
+			"values", head + "detection:\n  s:\n    verb: []\n    name: [a, null]\n    user|contains: null\n    code|gt: '4'\n    source_ip|cidr: 10.0.0.300\n    stage|re: '(?=x)'\n    node: {a: b}\n    level|all: x\n    pod|exists: maybe\n    annotations: x\n  condition: s",
 			`r.yml:5:11: verb: is an empty list, which nothing matches; write a value
 r.yml:6:15: name: null must stand alone, without a list and without modifiers; write a second item for null and join both with or
 r.yml:7:20: user|contains: null must stand alone, without a list and without modifiers; write a second item for null and join both with or
 r.yml:8:14: code|gt: gt compares with a number, not with text; write a number without quotes
-r.yml:9:21: source_ip|cidr: "10.0.0.1" is not a network; write address/bits, such as 10.0.0.0/8 or 2001:db8::/32
+r.yml:9:21: source_ip|cidr: "10.0.0.300" is not a network; write address/bits, such as 10.0.0.0/8 or 2001:db8::/32
 r.yml:10:15: stage|re: the expression cannot be used: invalid or unsupported Perl syntax: ` + "`(?=`" + `; write it as RE2: no look-around, no back-references
-r.yml:11:11: node: a value must be text, a number, a boolean or null, is a mapping; blocks of fields below a field are not supported
+r.yml:11:11: node: a value must be text, a number, a boolean or null, is a mapping; for a block about one member of an array write field[any], field[all] or field[none]
 r.yml:12:5: level|all: all needs a list of at least two values; remove all
-r.yml:13:17: pod|exists: exists takes true or false
+r.yml:13:17: pod|exists: exists takes true or false; write exists: true
 r.yml:14:5: annotations: is a map of its own keys; name one, as in annotations.example.com/key`,
 		},
 		{"no search", head + "detection: {condition: s}", `r.yml:3:12: detection: says nothing to look for; add a search such as selection`},
 		{"no condition", head + "detection: {s: {verb: get}}", `r.yml:3:12: detection.condition: is missing; write condition: s`},
 		{
 			"timeframe", head + "detection: {s: {verb: get}, timeframe: 5m, condition: s}",
-			`r.yml:3:29: detection.timeframe: only rules on single events are supported; remove it`,
+			`r.yml:3:29: detection.timeframe: rules with a timeframe are of an old form that Sigma has given up; remove it, and write a second document with correlation: {type: event_count, rules: […], timespan: …}`,
 		},
 		{"nested lists", head + "detection: {s: [[a]], condition: s}", `r.yml:3:17: detection.s: a list inside a list is not allowed; write one list`},
 		{
@@ -107,8 +101,8 @@ r.yml:14:5: annotations: is a map of its own keys; name one, as in annotations.e
 r.yml:3:23: detection.r: is an empty list; write what to look for`,
 		},
 		{
-			"keywords", head + "detection: {s: {'|contains': [a]}, condition: s}",
-			`r.yml:3:17: |contains: keywords take the modifiers all, re and cased; name a field before the pipe`,
+			"keywords", head + "detection: {s: {'|cidr': [a]}, condition: s}",
+			`r.yml:3:17: |cidr: keywords do not take cidr; name a field before the pipe`,
 		},
 	}
 	for _, tt := range tests {
@@ -137,7 +131,7 @@ func TestConditionFaults(t *testing.T) {
 		{"1 of x*", `r.yml:5:19: detection.condition: no search is called "x*"; the searches are sel, other, _part (names that begin with _ do not count)`},
 		{"1 of _part", `r.yml:5:19: detection.condition: no search is called "_part"; the searches are sel, other, _part (names that begin with _ do not count)`},
 		{"1 of", `r.yml:5:18: detection.condition: the condition ends too early; write them or a pattern`},
-		{"sel | count() > 5", `r.yml:5:18: detection.condition: aggregations behind a pipe are not supported; Sigma replaced them by correlations`},
+		{"sel | count() > 5", `r.yml:5:18: detection.condition: aggregations behind a pipe are not supported; Sigma replaced them by correlations: write a second document with correlation: {type: event_count, rules: […], timespan: …}`},
 		{"sel & other", `r.yml:5:18: detection.condition: '&' cannot stand in a condition; use names of searches, and, or, not, 1 of, all of and parentheses`},
 		{"or", `r.yml:5:14: detection.condition: "or" is not expected here; join searches with and, or, not`},
 		{"[]", `r.yml:5:14: detection.condition: is an empty list; write a condition`},

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -14,145 +13,125 @@ import (
 	"github.com/auditmill/auditmill/alert/rule/ir"
 )
 
-// modifiers are those of one detection item, as far as they say what a value must be.
-type modifiers struct {
-	comparison string // contains, startswith, endswith, re, cidr, gt, gte, lt, lte; or empty
-	flags      string // of re
-	cased      bool
-	all        bool
-	exists     bool
-}
-
-const supported = "contains, startswith, endswith, re, i, m, s, cidr, exists, all, cased, gt, gte, lt, lte"
-
-// modifiers reads the parts of a key after its first pipe.
-func (p *parser) modifiers(key *yaml.Node, names []string) (m modifiers, ok bool) {
-	before := len(p.faults)
-	for i, name := range names {
-		if slices.Contains(names[:i], name) {
-			p.fault(key, key.Value, fmt.Sprintf("the modifier %q stands here twice", name), "remove one")
-			continue
-		}
-		p.modifier(key, &m, name, names[:i])
-	}
-	fault := func(problem, remedy string) { p.fault(key, key.Value, problem, remedy) }
+// matches reads one value of an item. A field satisfies it if it satisfies one of the matches, of which
+// there are none for an empty list.
+func (p *parser) matches(n *yaml.Node, field string, m *modifiers) (matches []ir.Match, ok bool) {
 	switch {
-	case m.exists && len(names) > 1:
-		fault("exists goes with no other modifier", "test the value in an item of its own")
-	case m.cased && !slices.Contains([]string{"", "contains", "startswith", "endswith"}, m.comparison):
-		fault("cased does not go with "+m.comparison, "remove cased; re is case-sensitive unless it has the flag i")
-	case m.all && slices.Contains([]string{"gt", "gte", "lt", "lte"}, m.comparison):
-		fault("all does not go with "+m.comparison, "remove all")
+	case n.Kind == yaml.MappingNode:
+		p.fault(n, field, "a value must be text, a number, a boolean or null, is a mapping",
+			"for a block about one member of an array write field[any], field[all] or field[none]")
+		return nil, false
+	case n.Kind != yaml.ScalarNode:
+		p.fault(n, field, "a value must be text, a number, a boolean or null, is "+kind(n), "")
+		return nil, false
+	case isNull(n):
+		p.fault(n, field, "null must stand alone, without a list and without modifiers",
+			"write a second item for null and join both with or")
+		return nil, false
+	case n.ShortTag() == "!!binary":
+		p.fault(n, field, "binary values are not supported", "write text")
+		return nil, false
 	}
-	return m, len(p.faults) == before
+	values := []*yaml.Node{n}
+	if m.expand {
+		if values, ok = p.expand(n, field, m); !ok {
+			return nil, false
+		}
+	}
+	for _, v := range values {
+		more, ok := p.match(v, field, m)
+		if !ok {
+			return nil, false
+		}
+		matches = append(matches, more...)
+	}
+	return matches, true
 }
 
-// modifier adds one to m; before are the names that stand before it.
-func (p *parser) modifier(key *yaml.Node, m *modifiers, name string, before []string) {
-	switch name {
-	case "contains", "startswith", "endswith", "re", "cidr", "gt", "gte", "lt", "lte":
-		if m.comparison != "" {
-			p.fault(key, key.Value, fmt.Sprintf("the modifiers %q and %q exclude each other", m.comparison, name), "keep one")
-		}
-		m.comparison = name
-	case "i", "m", "s":
-		last := ""
-		if len(before) > 0 {
-			last = before[len(before)-1]
-		}
-		if !slices.Contains([]string{"re", "i", "m", "s"}, last) {
-			p.fault(key, key.Value, fmt.Sprintf("the modifier %q is a flag of re", name),
-				"write it behind re, as in field|re|i")
-		}
-		m.flags += name
-	case "cased":
-		m.cased = true
-	case "all":
-		m.all = true
-	case "exists":
-		m.exists = true
-	default:
-		remedy := "supported are " + supported
-		if near := ir.Nearest(name, strings.SplitSeq(supported, ", ")); near != "" {
-			remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
-		}
-		p.fault(key, key.Value, fmt.Sprintf("the modifier %q is not supported", name), remedy)
-	}
-}
-
-// match reads one value of an item.
-func (p *parser) match(n *yaml.Node, field string, m modifiers) (ir.Match, bool) {
-	fail := func(problem, remedy string) (ir.Match, bool) {
+func (p *parser) match(n *yaml.Node, field string, m *modifiers) ([]ir.Match, bool) {
+	fail := func(problem, remedy string) ([]ir.Match, bool) {
 		p.fault(n, field, problem, remedy)
 		return nil, false
 	}
-	if n.Kind != yaml.ScalarNode {
-		return fail("a value must be text, a number, a boolean or null, is "+kind(n),
-			"blocks of fields below a field are not supported")
-	}
-	if isNull(n) {
-		return fail("null must stand alone, without a list and without modifiers",
-			"write a second item for null and join both with or")
-	}
-	switch m.comparison {
+	switch m.form {
 	case "re":
-		return p.regexp(n, field, m.flags)
+		return p.regexp(n, field, m)
 	case "cidr":
 		prefix, err := netip.ParsePrefix(n.Value)
+		if addr, e := netip.ParseAddr(n.Value); e == nil && addr.Zone() == "" {
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
 		if err != nil {
 			return fail(fmt.Sprintf("%q is not a network", n.Value),
 				"write address/bits, such as 10.0.0.0/8 or 2001:db8::/32")
 		}
-		return ir.Network{Prefix: unmap(prefix)}, true
-	case "gt", "gte", "lt", "lte":
+		return []ir.Match{ir.Network{Prefix: unmap(prefix)}}, true
+	case "compare":
 		number, ok := numberOf(n)
 		if !ok {
-			return fail(fmt.Sprintf("%s compares with a number, not with %s", m.comparison, kind(n)),
+			return fail(fmt.Sprintf("%s compares with a number, not with %s", m.formName(), kind(n)),
 				"write a number without quotes")
 		}
-		relation := map[string]ir.Relation{
-			"gt": ir.Greater, "gte": ir.GreaterOrEqual, "lt": ir.Less, "lte": ir.LessOrEqual,
-		}[m.comparison]
-		return ir.Compare{Relation: relation, Number: number}, true
+		return []ir.Match{ir.Compare{Relation: m.relation, Number: number}}, true
+	case "time":
+		number, ok := numberOf(n)
+		if !ok || number.IsFloat {
+			return fail(fmt.Sprintf("%s is a whole number, not %s", m.part, kind(n)), "write a number without quotes")
+		}
+		return []ir.Match{ir.TimePart{Part: m.part, Relation: m.relation, Number: number.Int}}, true
 	}
-	if n.ShortTag() == "!!binary" {
-		return fail("binary values are not supported", "write text")
+	if len(m.steps) == 0 {
+		return scalarMatches(n, m), true
 	}
-	return textMatch(n, m), true
+	return p.encodings(n, field, m)
 }
 
-// textMatch returns what a value without comparison, or with one of text, asks for.
-func textMatch(n *yaml.Node, m modifiers) ir.Match {
-	if number, ok := numberOf(n); ok && m.comparison == "" {
-		return ir.Equal{Number: number}
+// scalarMatches returns what a value without steps asks for.
+func scalarMatches(n *yaml.Node, m *modifiers) []ir.Match {
+	if number, ok := numberOf(n); ok {
+		matches := []ir.Match{ir.Equal{Number: number}}
+		if isDecimal(n.Value) && number.String() != n.Value { // 1.50, and what int64 cannot hold
+			matches = append(matches, ir.Text{Parts: []ir.Part{{Literal: n.Value}}})
+		}
+		return matches
 	}
-	text := n.Value
+	return []ir.Match{ir.Text{Parts: ParsePattern(scalarText(n)), Cased: m.cased}}
+}
+
+func isDecimal(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789.eE+-") == ""
+}
+
+// scalarText is the text of a value as events have it.
+func scalarText(n *yaml.Node) string {
 	if n.ShortTag() == "!!bool" {
-		text = strings.ToLower(text)
+		return strings.ToLower(n.Value)
 	}
-	parts := ParsePattern(text)
-	if m.comparison == "contains" || m.comparison == "endswith" {
-		parts = append([]ir.Part{{Wild: ir.Many}}, parts...)
-	}
-	if m.comparison == "contains" || m.comparison == "startswith" {
-		parts = append(parts, ir.Part{Wild: ir.Many})
-	}
-	return ir.Text{Parts: simplify(parts), Cased: m.cased}
+	return n.Value
 }
 
-func (p *parser) regexp(n *yaml.Node, field, flags string) (ir.Match, bool) {
+func (p *parser) regexp(n *yaml.Node, field string, m *modifiers) ([]ir.Match, bool) {
 	expression := n.Value
-	if flags != "" {
-		expression = "(?" + flags + ")" + expression
+	if m.flags != "" {
+		expression = "(?" + m.flags + ":" + expression + ")"
+	}
+	switch m.place() { // contains changes nothing: an expression is searched for
+	case "startswith":
+		expression = `\A(?:` + expression + `)`
+	case "endswith":
+		expression = `(?:` + expression + `)\z`
 	}
 	re, err := regexp.Compile(expression)
+	if err == nil { // parentheses that close ours
+		_, err = regexp.Compile(n.Value)
+	}
 	if err != nil {
 		problem := strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 		p.fault(n, field, fmt.Sprintf("the expression cannot be used: %s", problem),
 			"write it as RE2: no look-around, no back-references")
 		return nil, false
 	}
-	return ir.Regexp{Regexp: re}, true
+	return []ir.Match{ir.Regexp{Regexp: re}}, true
 }
 
 func unmap(p netip.Prefix) netip.Prefix {
@@ -217,22 +196,33 @@ func ParsePattern(value string) []ir.Part {
 	return simplify(parts)
 }
 
-// simplify joins adjacent * into one.
+// simplify joins adjacent * into one, and adjacent texts.
 func simplify(parts []ir.Part) []ir.Part {
 	var out []ir.Part
 	for _, part := range parts {
-		if part.Wild == ir.Many && len(out) > 0 && out[len(out)-1].Wild == ir.Many {
-			continue
+		if len(out) > 0 {
+			switch last := &out[len(out)-1]; {
+			case part.Wild == ir.Many && last.Wild == ir.Many:
+				continue
+			case part.Wild == ir.NotWild && last.Wild == ir.NotWild:
+				last.Literal += part.Literal
+				continue
+			}
 		}
 		out = append(out, part)
 	}
 	return out
 }
 
-func parseBool(n *yaml.Node) (value, ok bool) {
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" {
-		return false, false
+func wild(parts []ir.Part) bool {
+	return slices.ContainsFunc(parts, func(part ir.Part) bool { return part.Wild != ir.NotWild })
+}
+
+// literal returns the text of parts without wildcards.
+func literal(parts []ir.Part) string {
+	var b strings.Builder
+	for _, part := range parts {
+		b.WriteString(part.Literal)
 	}
-	value, err := strconv.ParseBool(strings.ToLower(n.Value))
-	return value, err == nil
+	return b.String()
 }
