@@ -43,17 +43,17 @@ func (e *encoder) encode(batch arrow.RecordBatch) ([]byte, error) {
 	return bytes.Clone(e.out.Bytes()), nil
 }
 
-// recycler gives out large buffers again that were freed: clearing and collecting those that
-// the raw column is compressed into takes longer than anything else that Encode allocates.
+// recycler gives out buffers again that were freed: clearing and collecting those that the
+// columns are compressed into takes longer than anything else that Encode allocates.
 // What a buffer held before stays in it: the writer copies from a buffer what it put there.
 type recycler struct {
 	memory.GoAllocator
-	free [4][]byte
+	free [64][]byte // about as many as a full batch has buffers of that size
 }
 
 // recycled is the least size that is worth it. Sizes are multiples of it, so that a buffer
 // also fits the next batch, which is about as large.
-const recycled = 64 << 10
+const recycled = 16 << 10
 
 // Allocate implements memory.Allocator.
 func (r *recycler) Allocate(size int) []byte {
