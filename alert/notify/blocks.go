@@ -3,7 +3,9 @@ package notify
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/slack-go/slack"
 )
@@ -21,15 +23,27 @@ const (
 // slackBlocks renders m in Block Kit. What comes from the event stands in plain_text or in
 // code, where Slack interprets nothing.
 func slackBlocks(m *Message) []slack.Block {
+	switch {
+	case m.Digest != nil:
+		return digestBlocks(m)
+	case m.At.TS != "" && m.Kind != KindUpdate:
+		return replyBlocks(m)
+	}
 	header := fmt.Sprintf("%s %s · %s", symbol(m.Severity), strings.ToUpper(m.Severity), m.Title)
+	if m.Count > 1 {
+		header = fmt.Sprintf("%s %s · %d× %s", symbol(m.Severity), strings.ToUpper(m.Severity), m.Count, m.Title)
+	}
 	blocks := []slack.Block{slack.NewHeaderBlock(plainText(header, slackMaxHeader))}
 	if m.Summary != "" {
 		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Summary, slackMaxSection), nil, nil))
 	}
+	if m.Count > 1 {
+		blocks = append(blocks, countBlocks(m)...)
+	}
 	blocks = append(blocks, slack.NewSectionBlock(nil, []*slack.TextBlockObject{
 		field("Actor", slackCode(m.Actor, slackMaxField/2)),
 		field("Cluster", slackCode(m.Cluster, slackMaxField/2)),
-		field("When", slackDate(m)),
+		field("When", slackDate(m.When)),
 		field("Source", slackCode(m.SourceIP, slackMaxField/2)),
 	}, nil))
 	blocks = append(blocks, line("What", m.What))
@@ -44,11 +58,64 @@ func slackBlocks(m *Message) []slack.Block {
 	if code := codeBlock(m.Query, slackMaxSection-40); code != "" {
 		blocks = append(blocks, slack.NewSectionBlock(markup("*Show more*\n"+code), nil, nil))
 	}
+	if m.Note != "" {
+		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Note, slackMaxSection), nil, nil))
+	}
 	return append(blocks, slack.NewContextBlock("", footer(m)...))
 }
 
+// countBlocks say how often and when, and list the newest alerts of the group.
+func countBlocks(m *Message) []slack.Block {
+	blocks := []slack.Block{slack.NewSectionBlock(nil, []*slack.TextBlockObject{
+		field("Seen", fmt.Sprintf("%d times", m.Count)),
+		field("Events", strconv.FormatUint(m.Events, 10)),
+		field("First", slackDate(m.First)),
+		field("Last", slackDate(m.Last)),
+	}, nil)}
+	if len(m.Recent) < 2 {
+		return blocks
+	}
+	return append(blocks, slack.NewSectionBlock(markup("*Latest*\n"+recentCode(m.Recent)), nil, nil))
+}
+
+// recentCode lists alerts in a block of code, each on one line.
+func recentCode(recent []Recent) string {
+	var b strings.Builder
+	for _, r := range recent {
+		at := "unknown"
+		if !r.Time.IsZero() {
+			at = r.Time.UTC().Format("15:04:05")
+		}
+		fmt.Fprintf(&b, "%s  %s\n", at, cutEscaped(strings.ReplaceAll(r.Summary, "`", "ˋ"), 2*maxShort))
+	}
+	return "```\n" + b.String() + "```"
+}
+
+// replyBlocks are what is said in the thread of a group's message.
+func replyBlocks(m *Message) []slack.Block {
+	said := "It goes on"
+	if m.Kind == KindAgain {
+		said = "It happens again"
+	}
+	header := fmt.Sprintf("%s %s: %s, %d times by now, %d since the message was changed last",
+		symbol(m.Severity), said, m.Title, m.Count, m.Count-min(m.Before, m.Count))
+	blocks := []slack.Block{slack.NewSectionBlock(plainText(header, slackMaxSection), nil, nil)}
+	if len(m.Recent) > 0 {
+		blocks = append(blocks, slack.NewSectionBlock(markup(recentCode(m.Recent)), nil, nil))
+	}
+	if m.Repeat {
+		blocks = append(blocks, slack.NewContextBlock("", plainText(repeatText, slackMaxField)))
+	}
+	return blocks
+}
+
+const repeatText = "possibly a repeat: Slack did not confirm an earlier attempt"
+
 func footer(m *Message) []slack.MixedElement {
 	parts := []string{"rule " + m.Rule, "alert " + m.ID, "audit id " + cmp.Or(m.AuditID, "none")}
+	if m.Group != "" && m.Group != m.ID {
+		parts = append(parts, "group "+m.Group)
+	}
 	if m.UserAgent != "" {
 		parts = append(parts, "client "+m.UserAgent)
 	}
@@ -56,7 +123,7 @@ func footer(m *Message) []slack.MixedElement {
 		parts = append(parts, strings.Join(m.Tags, ", "))
 	}
 	if m.Repeat {
-		parts = append(parts, "possibly a repeat: Slack did not confirm an earlier attempt")
+		parts = append(parts, repeatText)
 	}
 	elements := make([]slack.MixedElement, len(parts))
 	for i, part := range parts {
@@ -67,6 +134,9 @@ func footer(m *Message) []slack.MixedElement {
 
 // slackFallback is the text of notifications and of clients that show no blocks.
 func slackFallback(m *Message) string {
+	if m.Digest != nil {
+		return fmt.Sprintf("%s %s", symbol(m.Severity), slackEscape(m.Title))
+	}
 	return fmt.Sprintf("%s %s · %s · %s by %s", symbol(m.Severity), strings.ToUpper(m.Severity),
 		slackEscape(m.Title), slackCode(m.Cluster, maxLine), slackCode(m.Actor, 2*maxLine))
 }
@@ -75,7 +145,13 @@ func slackFallback(m *Message) string {
 // block of code, where Slack interprets nothing.
 func slackPlain(m *Message) string {
 	var b strings.Builder
+	if m.Digest != nil {
+		return "```\n" + cutEscaped(strings.ReplaceAll(m.Title+"\n"+m.Digest.text(), "`", "ˋ"), slackMaxText-8) + "\n```"
+	}
 	fmt.Fprintf(&b, "%s: %s\n%s\n", strings.ToUpper(m.Severity), m.Title, m.Summary)
+	if m.Count > 1 {
+		fmt.Fprintf(&b, "seen: %d times, first %s, last %s\n", m.Count, whenText(m.First), whenText(m.Last))
+	}
 	fmt.Fprintf(&b, "actor: %s\ncluster: %s\nsource: %s\nwhat: %s\n", m.Actor, m.Cluster, m.SourceIP, m.What)
 	if m.Command != "" {
 		fmt.Fprintf(&b, "command: %s\n", m.Command)
@@ -85,11 +161,11 @@ func slackPlain(m *Message) string {
 	return "```\n" + cutEscaped(text, slackMaxText-8) + "\n```"
 }
 
-func slackDate(m *Message) string {
-	if m.When.IsZero() {
-		return whenText(m.When)
+func slackDate(t time.Time) string {
+	if t.IsZero() {
+		return whenText(t)
 	}
-	return fmt.Sprintf("<!date^%d^{date_short_pretty} {time_secs}|%s>", m.When.Unix(), whenText(m.When))
+	return fmt.Sprintf("<!date^%d^{date_short_pretty} {time_secs}|%s>", t.Unix(), whenText(t))
 }
 
 func line(label, value string) slack.Block {

@@ -62,23 +62,34 @@ func isHTTP(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// Config says how alerts are taken from Kafka and how long is remembered what was posted.
+// Config says who is told about alerts, when and how.
 type Config struct {
-	Group          string        `mapstructure:"group" doc:"Kafka consumer group of the notifier"`
-	Backlog        int           `mapstructure:"backlog" doc:"alerts held in memory in order of severity; the rest wait in Kafka"`
-	SessionTimeout time.Duration `mapstructure:"session_timeout" doc:"after this time without a heartbeat Kafka gives the partitions of an instance to the others"`
+	Group          string        `mapstructure:"group" doc:"Kafka consumer group of the notifier; one instance of it posts, the others stand by"`
+	Backlog        int           `mapstructure:"backlog" doc:"groups of alerts that may wait in memory to be posted, the most severe first; beyond that alerts wait in Kafka"`
+	SessionTimeout time.Duration `mapstructure:"session_timeout" doc:"after this time without a heartbeat of the instance that posts another one takes over"`
 	RetryMin       time.Duration `mapstructure:"retry_min" doc:"pause after the first failed attempt; it doubles with each"`
 	RetryMax       time.Duration `mapstructure:"retry_max" doc:"longest pause between attempts, also while a person must act (revoked token, deleted channel)"`
 	MaxAge         time.Duration `mapstructure:"max_age" doc:"alerts raised longer ago are recorded as expired and not posted, so that a channel connected late is not flooded; 0 posts all, however long Slack was away"`
-	Remember       time.Duration `mapstructure:"remember" doc:"how long a posted alert is not posted again; at least the retention of the alerts topic"`
-	RememberMax    int           `mapstructure:"remember_max" doc:"most posted alerts that are remembered, the latest ones; about 100 bytes each"`
+	Remember       time.Duration `mapstructure:"remember" doc:"how long an alert is not counted again and a group not posted anew; at least the retention of the alerts topic"`
+	RememberMax    int           `mapstructure:"remember_max" doc:"most alerts that are remembered, the latest ones; about 100 bytes each"`
+	GroupsMax      int           `mapstructure:"groups_max" doc:"most groups that are remembered, the latest ones; about 1 KiB each"`
+	WholeMax       int           `mapstructure:"whole_max" doc:"most groups whose alert is kept whole, so that their message can be changed; about 4 KiB each"`
+
+	Quiet          time.Duration `mapstructure:"quiet" doc:"after this time without an alert, by the time of the events, the next one of a group is news: a reply in the thread of its message"`
+	UpdateInterval time.Duration `mapstructure:"update_interval" doc:"shortest time between two changes of one message"`
+	RepeatInterval time.Duration `mapstructure:"repeat_interval" doc:"a group that goes on for so long is posted again; where messages cannot be changed or answered (incoming webhooks) also the shortest time between any two posts of a group"`
+	DigestAbove    int           `mapstructure:"digest_above" doc:"when more groups than this wait for a channel, one message tells of most of them; 0 for never"`
+	DigestSingle   int           `mapstructure:"digest_single" doc:"groups, the most severe ones, that are posted by themselves for each digest"`
+	DigestInterval time.Duration `mapstructure:"digest_interval" doc:"shortest time between two digests"`
 }
 
 // DefaultConfig remembers for as long as audit.alerts.v1 keeps alerts.
 func DefaultConfig() Config {
 	return Config{
-		Group: "auditmill-notify", SessionTimeout: 10 * time.Second, Backlog: 500, RetryMin: time.Second, RetryMax: time.Minute,
-		Remember: 31 * 24 * time.Hour, RememberMax: 500_000,
+		Group: "auditmill-notify", SessionTimeout: 10 * time.Second, Backlog: 20_000, RetryMin: time.Second, RetryMax: time.Minute,
+		Remember: 31 * 24 * time.Hour, RememberMax: 500_000, GroupsMax: 100_000, WholeMax: 10_000,
+		Quiet: 10 * time.Minute, UpdateInterval: 5 * time.Second, RepeatInterval: 4 * time.Hour,
+		DigestAbove: 20, DigestSingle: 5, DigestInterval: time.Minute,
 	}
 }
 
@@ -92,9 +103,6 @@ func (c Config) Validate() error {
 	if c.SessionTimeout < 6*time.Second || c.SessionTimeout > 5*time.Minute {
 		fault("session_timeout: must be from 6s to 5m, the limits of Kafka, is %s", c.SessionTimeout)
 	}
-	if c.Backlog < 1 || c.Backlog > 100_000 {
-		fault("backlog: must be from 1 to 100000, is %d", c.Backlog)
-	}
 	if c.RetryMin <= 0 || c.RetryMax < c.RetryMin {
 		fault("retry_min, retry_max: must be above 0 and in order, are %s and %s", c.RetryMin, c.RetryMax)
 	}
@@ -104,8 +112,39 @@ func (c Config) Validate() error {
 	if c.Remember < time.Hour {
 		fault("remember: must be at least 1h, is %s: a shorter memory posts alerts twice", c.Remember)
 	}
-	if c.RememberMax < 1000 {
-		fault("remember_max: must be at least 1000, is %d", c.RememberMax)
+	return errors.Join(append(errs, c.validateGroups()...)...)
+}
+
+func (c Config) validateGroups() (errs []error) {
+	for _, n := range []struct {
+		key         string
+		value       int
+		least, most int
+	}{
+		{"backlog", c.Backlog, 1, 100_000},
+		{"remember_max", c.RememberMax, 1000, 100_000_000},
+		{"groups_max", c.GroupsMax, 1000, 10_000_000},
+		{"whole_max", c.WholeMax, 100, 1_000_000},
+		{"digest_above", c.DigestAbove, 0, 100_000},
+		{"digest_single", c.DigestSingle, 0, 1000},
+	} {
+		if n.value < n.least || n.value > n.most {
+			errs = append(errs, fmt.Errorf("%s: must be from %d to %d, is %d", n.key, n.least, n.most, n.value))
+		}
 	}
-	return errors.Join(errs...)
+	for _, d := range []struct {
+		key         string
+		value       time.Duration
+		least, most time.Duration
+	}{
+		{"quiet", c.Quiet, time.Second, 7 * 24 * time.Hour},
+		{"update_interval", c.UpdateInterval, time.Second, time.Hour},
+		{"repeat_interval", c.RepeatInterval, time.Minute, 31 * 24 * time.Hour},
+		{"digest_interval", c.DigestInterval, time.Second, 24 * time.Hour},
+	} {
+		if d.value < d.least || d.value > d.most {
+			errs = append(errs, fmt.Errorf("%s: must be from %s to %s, is %s", d.key, d.least, d.most, d.value))
+		}
+	}
+	return errs
 }

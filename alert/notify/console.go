@@ -63,6 +63,9 @@ func ConsoleText(m *Message, color bool) string {
 		from = " from " + m.SourceIP
 	}
 	row("", m.Summary)
+	if m.Count > 1 {
+		row("seen", fmt.Sprintf("%d times since %s", m.Count, whenText(m.First)))
+	}
 	row("actor", m.Actor+from)
 	row("cluster", m.Cluster)
 	row("what", m.What)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -197,6 +198,22 @@ func (w *world) read(topic string) []*kgo.Record {
 	return records
 }
 
+// group returns the last record of a group.
+func (w *world) group(id string) Group {
+	w.t.Helper()
+	var g Group
+	for _, r := range w.read(schemas.TopicNotifications) {
+		if string(r.Key) != groupPrefix+id {
+			continue
+		}
+		g = Group{}
+		if err := json.Unmarshal(r.Value, &g); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return g
+}
+
 // until waits for a condition, in virtual time or in real time.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
@@ -221,6 +238,7 @@ type fakeSlack struct {
 	accepted []string // bodies
 	times    []time.Time
 	requests int
+	calls    []call
 }
 
 func newFakeSlack(t *testing.T) *fakeSlack {
@@ -264,6 +282,10 @@ func (s *fakeSlack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault(s, w, r, string(body))
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		s.serveAPI(w, r.URL.Path, string(body))
+		return
+	}
 	s.accept(string(body))
 	_, _ = io.WriteString(w, "ok")
 }
@@ -273,6 +295,51 @@ func (s *fakeSlack) accept(body string) {
 	defer s.mu.Unlock()
 	s.accepted = append(s.accepted, body)
 	s.times = append(s.times, time.Now())
+}
+
+// call is a call of Slack's Web API.
+type call struct {
+	method, channel, ts, thread, blocks, text string
+	broadcast                                 bool
+	at                                        time.Time
+}
+
+func (s *fakeSlack) serveAPI(w http.ResponseWriter, path, body string) {
+	form, err := url.ParseQuery(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := call{
+		method: strings.TrimPrefix(path, "/api/chat."), channel: form.Get("channel"), ts: form.Get("ts"),
+		thread: form.Get("thread_ts"), blocks: form.Get("blocks"), text: form.Get("text"),
+		broadcast: form.Get("reply_broadcast") == "true", at: time.Now(),
+	}
+	if c.ts == "" {
+		c.ts = fmt.Sprintf("%d.%06d", 1_700_000_000, len(s.calls))
+	}
+	s.calls = append(s.calls, c)
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = fmt.Fprintf(w, `{"ok":true,"channel":"C1","ts":%q}`, c.ts)
+}
+
+func (s *fakeSlack) called() []call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]call(nil), s.calls...)
+}
+
+// bot makes the default receiver a channel that a bot posts to.
+func (w *world) bot(_ *Config, d *Deps) {
+	c := DefaultSlackConfig()
+	c.BotToken, c.Channel, c.APIURL = "xoxb-1", "#alerts", "http://slack.test/api"
+	sink, err := NewSlack(c, w.slack.client())
+	if err != nil {
+		w.t.Error(err)
+	}
+	d.Sink = sink
 }
 
 func (s *fakeSlack) fail(faults ...func(*fakeSlack, http.ResponseWriter, *http.Request, string)) {

@@ -3,15 +3,39 @@ package notify
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// Message is what a person is told about one alert. Every sink renders the same Message
-// in its own way. All its texts are printable and of bounded length: see Printable.
+// Message is what a person is told about a group of alerts, or by a digest about many groups.
+// Every sink renders the same Message in its own way. All its texts are printable and of
+// bounded length: see Printable.
 type Message struct {
+	// Kind says why it is posted; empty is the same as KindNew.
+	Kind Kind
+	// At is the message to be changed or answered, if any.
+	At Receipt
+	// Digest is set in the message about many groups; what follows is empty then, but Severity
+	// and Title.
+	Digest *Digest
+	// Group is the id of the group.
+	Group string
+	// Count is the number of alerts of the group, of which the receiver knows Before.
+	Count, Before uint64
+	// Events is the number of events behind the alerts.
+	Events uint64
+	// First and Last are in event time.
+	First, Last time.Time
+	// Recent are the newest alerts of the group, the newest last.
+	Recent []Recent
+	// Note says what people did about the group: who acknowledged it.
+	Note string
+	// Raw is the newest alert as it was raised. Its texts are those of the event: for machines.
+	Raw *schemas.Alert
+
 	// ID is the alert id.
 	ID       string
 	Rule     string
@@ -55,6 +79,17 @@ const (
 	maxTags  = 12
 )
 
+// newGroupMessage tells of a group.
+func newGroupMessage(g *Group, kind Kind, note string) Message {
+	m := NewMessage(&g.Alert)
+	m.Kind, m.Group, m.Severity, m.Note = kind, Printable(g.ID, maxShort), g.Severity, note
+	m.Count, m.Events, m.First, m.Last = g.Count, g.Events, g.First, g.Last
+	m.Recent = slices.Clone(g.Recent)
+	raw := g.Alert
+	m.Raw = &raw
+	return m
+}
+
 // NewMessage tells of an alert.
 func NewMessage(a *schemas.Alert) Message {
 	m := Message{
@@ -64,6 +99,7 @@ func NewMessage(a *schemas.Alert) Message {
 		What: what(a), Command: Printable(strings.Join(a.Command, " "), maxLine), Why: why(a),
 		When: a.Time, RaisedAt: a.RaisedAt, SourceIP: Printable(a.SourceIP, maxShort),
 		UserAgent: Printable(a.UserAgent, maxShort), Next: Printable(strings.Join(strings.Fields(a.Next), " "), maxText),
+		Group: Printable(groupID(a), maxShort), Count: 1, Events: max(1, a.Events), First: a.Time, Last: a.Time, Raw: a,
 		Query: query(a.Query), AuditID: Printable(a.AuditID, maxShort), EventID: Printable(a.EventID, maxShort),
 	}
 	for _, tag := range a.Tags[:min(len(a.Tags), maxTags)] {

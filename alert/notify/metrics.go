@@ -8,6 +8,9 @@ import (
 // max_age asks for it.
 type metrics struct {
 	posted     *prometheus.CounterVec
+	updates    *prometheus.CounterVec
+	digests    *prometheus.CounterVec
+	digested   *prometheus.CounterVec
 	retries    *prometheus.CounterVec
 	dead       *prometheus.CounterVec
 	duplicates prometheus.Counter
@@ -16,15 +19,25 @@ type metrics struct {
 	backlog    prometheus.GaugeFunc
 	lag        prometheus.Gauge
 	remembered prometheus.GaugeFunc
-	blocked    prometheus.Gauge
+	groups     prometheus.GaugeFunc
+	blocked    *prometheus.GaugeVec
 	attempt    prometheus.Histogram
 	delay      prometheus.Histogram
 }
 
 const namespace, subsystem = "auditmill", "notify"
 
-// newMetrics registers the metrics. A nil registry is allowed in tests.
-func newMetrics(reg prometheus.Registerer, q *queue, m *memory) *metrics {
+// newMetrics registers the metrics; current returns the session whose state they show, or nil.
+// A nil registry is allowed in tests.
+func newMetrics(reg prometheus.Registerer, current func() *session) *metrics {
+	show := func(value func(*session) int) func() float64 {
+		return func() float64 {
+			if s := current(); s != nil {
+				return float64(value(s))
+			}
+			return 0
+		}
+	}
 	counter := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}
 	}
@@ -39,32 +52,39 @@ func newMetrics(reg prometheus.Registerer, q *queue, m *memory) *metrics {
 	}
 	ms := &metrics{
 		posted: prometheus.NewCounterVec(counter("posted_total",
-			"Alerts accepted by the sink and recorded as such, by severity."), []string{"severity"}),
+			"Messages about one group that a receiver accepted and that are recorded, by severity; changes are not among them."),
+			[]string{"receiver", "severity"}),
+		updates: prometheus.NewCounterVec(counter("updates_total",
+			"Messages that were changed because more alerts came in."), []string{"receiver"}),
+		digests: prometheus.NewCounterVec(counter("digests_total",
+			"Messages about many groups at once."), []string{"receiver"}),
+		digested: prometheus.NewCounterVec(counter("digested_groups_total",
+			"Groups that a digest told of."), []string{"receiver"}),
 		retries: prometheus.NewCounterVec(counter("retries_total",
-			"Attempts to post that failed and are made again, by reason."), []string{"reason"}),
+			"Attempts to post that failed and are made again, by reason."), []string{"receiver", "reason"}),
 		dead: prometheus.NewCounterVec(counter("dead_total",
 			"Alerts given to the dead-letter topic, by reason."), []string{"reason"}),
 		duplicates: prometheus.NewCounter(counter("duplicates_total",
-			"Alerts delivered again and not posted again.")),
+			"Alerts delivered again and not counted again.")),
 		expired: prometheus.NewCounter(counter("expired_total",
-			"Alerts not posted because they were older than max_age, where that is configured.")),
+			"Groups not posted because their alert was older than max_age, where that is configured.")),
 		unknown: prometheus.NewCounter(counter("unknown_outcomes_total",
-			"Attempts without an answer: if the sink accepted one, the next attempt posts the alert a second time.")),
-		backlog: prometheus.NewGaugeFunc(gauge("backlog_alerts",
-			"Alerts in memory that are not posted yet."), func() float64 { return float64(q.len()) }),
-		lag: prometheus.NewGauge(gauge("lag_records", "Alerts in Kafka that the whole group has not posted yet.")),
+			"Attempts without an answer: if the sink accepted one, the next attempt posts the message a second time.")),
+		backlog: prometheus.NewGaugeFunc(gauge("backlog_groups",
+			"Groups that a receiver is not told of yet, of the receiver with the most."),
+			show(func(s *session) int { return s.store.backlog() })),
+		lag: prometheus.NewGauge(gauge("lag_records", "Alerts in Kafka that are not counted in their group yet.")),
 		remembered: prometheus.NewGaugeFunc(gauge("remembered_alerts",
-			"Posted alerts that are known and not posted again."), func() float64 { return float64(m.len()) }),
-		blocked: prometheus.NewGauge(gauge("blocked",
-			"1 while a person must act before anything can be posted: see the log.")),
+			"Alerts that are known and not counted again."), show(func(s *session) int { return s.memory.len() })),
+		groups: prometheus.NewGaugeFunc(gauge("remembered_groups",
+			"Groups that are known and not posted anew."), show(func(s *session) int { return s.store.len() })),
+		blocked: prometheus.NewGaugeVec(gauge("blocked",
+			"1 while a person must act before anything can be posted: see the log."), []string{"receiver"}),
 		attempt: histogram("attempt_seconds", "Time the sink took for one attempt.", 0.001, 15),
-		delay:   histogram("delay_seconds", "Time from raising an alert to its being posted.", 0.001, 24),
-	}
-	for _, severity := range []string{informational, low, medium, high, critical} {
-		ms.posted.WithLabelValues(severity)
+		delay:   histogram("delay_seconds", "Time from raising an alert to the first message of its group.", 0.001, 24),
 	}
 	if reg != nil {
-		reg.MustRegister(ms.posted, ms.retries, ms.dead, ms.duplicates, ms.expired, ms.unknown, ms.backlog, ms.lag,
+		reg.MustRegister(ms.posted, ms.updates, ms.digests, ms.digested, ms.groups, ms.retries, ms.dead, ms.duplicates, ms.expired, ms.unknown, ms.backlog, ms.lag,
 			ms.remembered, ms.blocked, ms.attempt, ms.delay)
 	}
 	return ms

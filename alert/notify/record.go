@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -86,8 +88,9 @@ func (p topicPartitioner) Partition(r *kgo.Record, n int) int {
 	return p.TopicPartitioner.Partition(r, n)
 }
 
-// follow reads what any instance posted, from the beginning and for as long as we run.
-func (n *Notifier) follow(ctx context.Context, client *kgo.Client) error {
+// follow reads what any instance recorded, from the beginning. Once this instance posts it is
+// the only one that writes groups, and knows them better than what comes back.
+func (n *session) follow(ctx context.Context, client *kgo.Client) error {
 	for {
 		fetches := client.PollFetches(ctx)
 		if err := ctx.Err(); err != nil {
@@ -108,33 +111,57 @@ func (n *Notifier) follow(ctx context.Context, client *kgo.Client) error {
 }
 
 // learn takes in one record of the notifications topic.
-func (n *Notifier) learn(r *kgo.Record, now time.Time) error {
+func (n *session) learn(r *kgo.Record, now time.Time) error {
 	err := checkVersion(r)
 	if _, ok := errors.AsType[*versionError](err); ok {
 		return err
 	}
-	var s State
-	if err == nil && len(r.Value) > 0 {
-		s, err = decodeState(r.Value)
-	}
-	switch {
-	case err != nil:
-		n.log.Warn("record of a notification cannot be read", "topic", r.Topic, "partition", r.Partition,
-			"offset", r.Offset, "err", err)
-	case s.AlertID != "" && s.State != stateMarker:
-		n.memory.add(s.AlertID, s.PostedAt, now)
-		if s.State == statePosted {
-			n.memory.sawPost(s.PostedAt, now)
+	if err == nil && len(r.Value) > 0 && !n.active.Load() {
+		if strings.HasPrefix(string(r.Key), groupPrefix) {
+			err = n.learnGroup(r.Value, now)
+		} else {
+			err = n.learnState(r.Value, now)
 		}
 	}
+	if err != nil {
+		n.log.Warn("record of a notification cannot be read", "topic", r.Topic, "partition", r.Partition,
+			"offset", r.Offset, "err", err)
+	}
 	return nil
+}
+
+func (n *session) learnGroup(value []byte, now time.Time) error {
+	var g Group
+	if err := json.Unmarshal(value, &g); err != nil {
+		return fmt.Errorf("decoding the state of a group: %w", err)
+	}
+	if g.ID == "" || now.Sub(g.UpdatedAt) > n.cfg.Remember {
+		return nil
+	}
+	for _, id := range g.Unmarked {
+		n.memory.add(id, g.UpdatedAt, now)
+	}
+	if len(g.Told) == 0 {
+		// Whoever was to be told may not be configured any more.
+		g.Routes = n.router.receivers(&g.Alert)
+	}
+	n.store.restore(&g)
+	return nil
+}
+
+func (n *session) learnState(value []byte, now time.Time) error {
+	s, err := decodeState(value)
+	if err == nil && s.AlertID != "" && s.State != stateMarker {
+		n.memory.add(s.AlertID, s.PostedAt, now)
+	}
+	return err
 }
 
 // catchUp returns when all that was recorded before it was called is known. It writes a
 // marker into each partition of the notifications topic and waits until it is read back:
 // unlike an end offset a marker cannot be compacted away, and an instance that may not
 // write there finds out before it posts what it cannot record.
-func (n *Notifier) catchUp(ctx context.Context) error {
+func (n *session) catchUp(ctx context.Context) error {
 	for wait := n.cfg.RetryMin; ; wait = min(2*wait, n.cfg.RetryMax) {
 		offsets, err := n.writeMarkers(ctx)
 		if err == nil {
@@ -153,7 +180,7 @@ func (n *Notifier) catchUp(ctx context.Context) error {
 	}
 }
 
-func (n *Notifier) writeMarkers(ctx context.Context) (map[int32]int64, error) {
+func (n *session) writeMarkers(ctx context.Context) (map[int32]int64, error) {
 	topics, err := kadm.NewClient(n.client).ListTopics(ctx, schemas.TopicNotifications)
 	if err != nil {
 		return nil, fmt.Errorf("listing the partitions of %s: %w", schemas.TopicNotifications, err)
@@ -163,7 +190,7 @@ func (n *Notifier) writeMarkers(ctx context.Context) (map[int32]int64, error) {
 	}
 	var records []*kgo.Record
 	for id := range topics[schemas.TopicNotifications].Partitions {
-		marker := State{Sink: n.deps.Sink.Name(), PostedAt: time.Now().UTC(), State: stateMarker}
+		marker := State{PostedAt: time.Now().UTC(), State: stateMarker}
 		r, err := marker.record(markerKey)
 		if err != nil {
 			return nil, err
@@ -183,15 +210,39 @@ func (n *Notifier) writeMarkers(ctx context.Context) (map[int32]int64, error) {
 	return offsets, nil
 }
 
-// remember records what became of an alert. It returns when that is durable; it gives up
-// only on errors that stay, and once ctx has ended after one more attempt.
-func (n *Notifier) remember(ctx context.Context, s State) error {
-	r, err := s.record(s.AlertID)
-	if err != nil {
-		return err
-	}
+// save records groups as they are. It returns when that is durable; it gives up only on errors
+// that stay, and once ctx has ended after one more attempt.
+func (n *session) save(ctx context.Context, ids []string) error {
 	return n.insist(ctx, "the record of a notification", func(ctx context.Context) error {
-		return n.client.ProduceSync(ctx, r).FirstErr()
+		var failed error
+		var mu sync.Mutex
+		var written sync.WaitGroup
+		err := n.store.records(ids, func(r *kgo.Record) {
+			written.Add(1)
+			n.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+				mu.Lock()
+				failed = errors.Join(failed, err)
+				mu.Unlock()
+				written.Done()
+			})
+		})
+		written.Wait()
+		return errors.Join(err, failed)
+	})
+}
+
+// markCounted records that alerts are counted.
+func (n *session) markCounted(ctx context.Context, states []State) error {
+	records := make([]*kgo.Record, len(states))
+	for i := range states {
+		r, err := states[i].record(states[i].AlertID)
+		if err != nil {
+			return err
+		}
+		records[i] = r
+	}
+	return n.insist(ctx, "the record of an alert", func(ctx context.Context) error {
+		return n.client.ProduceSync(ctx, records...).FirstErr()
 	})
 }
 
@@ -199,7 +250,7 @@ func (n *Notifier) remember(ctx context.Context, s State) error {
 const reasonMalformed = "malformed"
 
 // bury gives an alert to the dead-letter topic and returns when that is durable.
-func (n *Notifier) bury(ctx context.Context, r *kgo.Record, reason string, cause error) error {
+func (n *session) bury(ctx context.Context, r *kgo.Record, reason string, cause error) error {
 	n.log.Error("alert given to the dead-letter topic", "topic", r.Topic, "partition", r.Partition,
 		"offset", r.Offset, "reason", reason, "err", cause)
 	err := n.insist(ctx, "a dead letter", func(ctx context.Context) error {
@@ -212,7 +263,7 @@ func (n *Notifier) bury(ctx context.Context, r *kgo.Record, reason string, cause
 }
 
 // insist repeats a write to Kafka as long as that can help.
-func (n *Notifier) insist(ctx context.Context, what string, write func(context.Context) error) error {
+func (n *session) insist(ctx context.Context, what string, write func(context.Context) error) error {
 	for wait := n.cfg.RetryMin; ; wait = min(2*wait, n.cfg.RetryMax) {
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		err := write(attempt)

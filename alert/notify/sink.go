@@ -8,13 +8,35 @@ import (
 
 // Sink posts messages to one channel.
 //
-// Post returns nil only when the receiving side accepted the message for good. It makes one
+// Message.Kind says what is wanted: a new message, or, from a sink that can, a change of or a
+// reply to the one at Message.At. Post returns nil only when the receiving side accepted the message for good. It makes one
 // attempt and must return soon after ctx ends. Its errors are *Error; any other error is
 // taken for a transient one. plain asks for a rendering without any layout, after the
 // receiving side refused the usual one. Post is never called concurrently.
 type Sink interface {
 	Name() string
 	Post(ctx context.Context, m *Message, plain bool) (Receipt, error)
+}
+
+// Features say what a sink can do besides posting.
+type Features struct {
+	// Update is changing a message, and Reply answering in its thread.
+	Update, Reply bool
+	// Digest is one message about many groups; for sinks that people read.
+	Digest bool
+}
+
+// featured is a Sink that can do more than post.
+type featured interface {
+	Sink
+	Features() Features
+}
+
+func featuresOf(s Sink) Features {
+	if f, ok := s.(featured); ok {
+		return f.Features()
+	}
+	return Features{}
 }
 
 // Receipt says where a message stands.
@@ -36,6 +58,8 @@ const (
 	Blocked
 	// Refused errors concern this message: it is invalid for the sink.
 	Refused
+	// Gone says that the message to be changed or answered is not there any more.
+	Gone
 	// Doubtful errors are either Blocked or Refused; a plain message tells which.
 	Doubtful
 )

@@ -78,6 +78,9 @@ type slackWebhook struct {
 
 func (s *slackWebhook) Name() string { return "slack-webhook" }
 
+// Features are few: what was posted to a webhook cannot be changed.
+func (s *slackWebhook) Features() Features { return Features{Digest: true} }
+
 func (s *slackWebhook) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
 	off := false
 	msg := slack.WebhookMessage{Text: slackFallback(m), UnfurlLinks: &off, UnfurlMedia: &off}
@@ -119,6 +122,8 @@ type slackBot struct {
 
 func (s *slackBot) Name() string { return "slack-bot" }
 
+func (s *slackBot) Features() Features { return Features{Update: true, Reply: true, Digest: true} }
+
 func (s *slackBot) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
 	options := []slack.MsgOption{
 		slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl(), slack.MsgOptionParse(false),
@@ -129,7 +134,20 @@ func (s *slackBot) Post(ctx context.Context, m *Message, plain bool) (Receipt, e
 		options = append(options, slack.MsgOptionText(slackFallback(m), false),
 			slack.MsgOptionBlocks(slackBlocks(m)...))
 	}
-	channel, ts, err := s.api.PostMessageContext(ctx, s.channel, options...)
+	channel, ts, err := "", "", error(nil)
+	switch {
+	case m.Kind == KindUpdate && m.At.TS != "":
+		channel, ts, _, err = s.api.UpdateMessageContext(ctx, m.At.Channel, m.At.TS, options...)
+	case m.At.TS != "":
+		options = append(options, slack.MsgOptionTS(m.At.TS))
+		if m.Kind == KindRepeat {
+			// Who does not follow the thread is to hear of it too.
+			options = append(options, slack.MsgOptionBroadcast())
+		}
+		channel, ts, err = s.api.PostMessageContext(ctx, m.At.Channel, options...)
+	default:
+		channel, ts, err = s.api.PostMessageContext(ctx, s.channel, options...)
+	}
 	if err == nil {
 		return Receipt{Channel: channel, TS: ts}, nil
 	}
@@ -220,6 +238,11 @@ func answerError(code string) *Error {
 		"posting_to_general_channel_denied", "access_denied", "ekm_access_denied", "org_login_required",
 	}, code):
 		e.Reason = code
+	case slices.Contains([]string{
+		"message_not_found", "thread_not_found", "cant_update_message", "edit_window_closed", "update_failed",
+		"cannot_reply_to_message",
+	}, code):
+		e.Class, e.Reason = Gone, code
 	case code == "invalid_arguments":
 		e.Class, e.Reason = Doubtful, code
 	}

@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// State is the value of one record of audit.notifications.v1: what became of an alert.
+// State is the value of a record of audit.notifications.v1 with an alert's id as the key: the
+// alert is counted in its group. See Group for what was posted.
 type State struct {
 	AlertID  string    `json:"alert_id"`
-	Sink     string    `json:"sink"`
-	Channel  string    `json:"channel"`
-	TS       string    `json:"ts"`
+	GroupID  string    `json:"group_id,omitempty"`
 	PostedAt time.Time `json:"posted_at"`
-	// State is posted, refused for an alert that went to the dead-letter topic, or expired for
-	// one that was older than max_age. A marker belongs to no alert: see catchUp.
-	State  string `json:"state"`
-	Reason string `json:"reason,omitempty"`
+	// State is counted, or that of a Told in what earlier versions wrote. A marker belongs to
+	// no alert: see catchUp.
+	State string `json:"state"`
 }
 
 const (
 	statePosted  = "posted"
+	stateDigest  = "digest"
 	stateRefused = "refused"
 	stateExpired = "expired"
+	stateCounted = "counted"
 	stateMarker  = "marker"
 )
 
-// memory is the set of alerts that need no more posting. It is bounded by age and number:
-// the oldest are forgotten first. An alert that was forgotten is posted again only if
+// memory is the set of alerts that are counted in their groups. It is bounded by age and number:
+// the oldest are forgotten first. An alert that was forgotten is counted again only if
 // Kafka delivers it again. It may be used concurrently.
 type memory struct {
 	keep time.Duration
@@ -41,7 +41,6 @@ type memory struct {
 	known map[[16]byte]struct{}
 	order []remembered // a ring: the oldest at head
 	head  int
-	last  time.Time // when any instance posted last
 }
 
 type remembered struct {
@@ -75,22 +74,6 @@ func (m *memory) has(alertID string) bool {
 	defer m.mu.Unlock()
 	_, ok := m.known[id]
 	return ok
-}
-
-// sawPost notes when some instance posted. A clock that is ahead of ours does not count.
-func (m *memory) sawPost(at, now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if at.After(m.last) && !at.After(now) {
-		m.last = at
-	}
-}
-
-// lastPost is when any instance posted last, as far as is known.
-func (m *memory) lastPost() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.last
 }
 
 func (m *memory) len() int {
