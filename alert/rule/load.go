@@ -123,7 +123,7 @@ func isFalcoKey(key string) bool {
 
 // ReadDir reads the files *.yml and *.yaml below the root of fsys, in the order of their names,
 // and puts prefix before them. Files and directories that begin with a dot are passed over: a mounted
-// ConfigMap keeps its older versions in such. So are lists.yml and lists.yaml, which ParseLists reads.
+// ConfigMap keeps its older versions in such. Files of named lists are among them: SplitLists parts them.
 func ReadDir(fsys fs.FS, prefix string) ([]File, error) {
 	var files []File
 	err := fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -136,7 +136,7 @@ func ReadDir(fsys fs.FS, prefix string) ([]File, error) {
 			}
 			return nil
 		}
-		if ext := path.Ext(name); entry.IsDir() || ext != ".yml" && ext != ".yaml" || path.Base(name) == "lists"+ext {
+		if ext := path.Ext(name); entry.IsDir() || ext != ".yml" && ext != ".yaml" {
 			return nil
 		}
 		data, err := fs.ReadFile(fsys, name)
@@ -152,13 +152,18 @@ func ReadDir(fsys fs.FS, prefix string) ([]File, error) {
 	return files, nil
 }
 
-// ParseDir loads the files below the root of fsys without options and returns their rules.
+// ParseDir loads the files below the root of fsys, with the named lists among them, and returns their rules.
 func ParseDir(fsys fs.FS) ([]Rule, error) {
 	files, err := ReadDir(fsys, "")
 	if err != nil {
 		return nil, err
 	}
-	return rulesOf(Load(files, Options{}))
+	files, listFiles := SplitLists(files)
+	lists, err := ParseLists(listFiles)
+	if err != nil {
+		return nil, err
+	}
+	return rulesOf(Load(files, Options{Lists: lists}))
 }
 
 // ParseFile loads one file without options and returns its rules.
