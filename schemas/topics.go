@@ -13,6 +13,7 @@ const (
 	TopicContext       = "audit.context.v1"
 	TopicEnriched      = "audit.enriched.v1"
 	TopicSignals       = "audit.signals.v1"
+	TopicSeen          = "audit.seen.v1"
 	TopicAlerts        = "audit.alerts.v1"
 	TopicNotifications = "audit.notifications.v1"
 	TopicDead          = "audit.dead.v1"
@@ -47,6 +48,9 @@ type Topic struct {
 	Doc string
 }
 
+// SignalPartitions is the number of partitions of TopicSignals and TopicSeen, which must be equal.
+const SignalPartitions = 12
+
 // MaxRecordBytes bounds one Kafka record in every topic: an event of MaxEventBytes,
 // its enriched columns and the framing around them.
 const MaxRecordBytes = 48 << 20
@@ -76,9 +80,17 @@ func Topics(partitions int32) []Topic {
 			"one Arrow IPC stream of enriched events",
 		},
 		{
-			TopicSignals, 12,
-			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(2 * day)},
-			"one match of a base rule of a correlation, JSON",
+			// Twice the longest timespan of a correlation but for first_seen, which has its memory in
+			// TopicSeen: enough for a week.
+			TopicSignals, SignalPartitions,
+			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(14 * day)},
+			"one match of a rule that counts for a correlation, or one clock, JSON",
+		},
+		{
+			// By partition what belongs to the signals of the partition with the same number.
+			TopicSeen, SignalPartitions,
+			map[string]string{"cleanup.policy": "compact"},
+			"what a first_seen correlation remembers of one combination of values, JSON",
 		},
 		{
 			TopicAlerts, 6,
