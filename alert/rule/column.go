@@ -28,6 +28,11 @@ type columnState struct {
 	keys    codes
 	items   listLike // of a map of lists
 	scratch []byte
+
+	// of texts that have a finder: the rows looked at in batch, and those of them that are null
+	batch          uint64
+	scanned, nulls bitmap
+	found          finding
 }
 
 // listLike is an array of lists, a map among them.

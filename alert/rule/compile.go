@@ -102,7 +102,7 @@ func (r *ref) raw() bool { return r.column == nil }
 type test struct {
 	ref
 	index int // among the tests of its scope
-	bit   int // among the tests of a dictionary column
+	bit   int // among the tests of a column of dictionaries or texts
 
 	matcher *matcher
 	every   bool
@@ -142,12 +142,10 @@ type columnPlan struct {
 	name  string
 	kind  access
 	index int
-	// tests of a dictionary column: each distinct value gets a bit for each.
-	tests []*test
+	// tests of a column of dictionaries or texts: each distinct value gets a bit for each.
+	tests  []*test
+	finder *finder // of these tests; nil if there are none, or too few for it to pay
 }
-
-// dref is a test of a dictionary column.
-type dref struct{ column, bit int }
 
 type compiler struct {
 	event    *scope
@@ -320,7 +318,7 @@ func columnAccess(t schemas.Type) access {
 
 // column decides what a null or empty column means to t.
 func (c *compiler) column(t *test, field ir.Field) {
-	if t.access == accessDict || t.access == accessDicts {
+	if t.access == accessDict || t.access == accessDicts || t.access == accessString {
 		t.bit = len(t.column.tests)
 		t.column.tests = append(t.column.tests, t)
 	}
@@ -331,25 +329,29 @@ func (c *compiler) column(t *test, field ir.Field) {
 		t.blank = t.missing || !list && t.matcher.emptyLiteral()
 		return
 	}
-	var fold []byte
-	var atNull bool
-	switch t.access {
-	case accessDict, accessString:
-		zero := value{}
-		if field.Type == schemas.TypeUint16 {
-			zero = value{text: "0", number: true}
-		}
-		atNull = t.matcher.match(zero, &fold)
-	case accessNumber:
-		atNull = t.matcher.match(value{text: "0", number: true}, &fold)
-	case accessMap:
-		atNull = t.matcher.match(value{object: true}, &fold)
-	default:
-		atNull = t.empty // an empty list
-	}
+	atNull := t.atZero(field.Type)
 	t.blank = t.missing
 	if t.consult = t.missing != t.null || t.missing != atNull; t.consult {
 		t.path = c.event.path(field.Path)
+	}
+}
+
+// atZero is the result for the zero value of a column, which stands there as null.
+func (t *test) atZero(typ schemas.Type) bool {
+	var fold []byte
+	switch t.access {
+	case accessDict, accessString:
+		zero := value{}
+		if typ == schemas.TypeUint16 {
+			zero = value{text: "0", number: true}
+		}
+		return t.matcher.match(zero, &fold)
+	case accessNumber:
+		return t.matcher.match(value{text: "0", number: true}, &fold)
+	case accessMap:
+		return t.matcher.match(value{object: true}, &fold)
+	default:
+		return t.empty // an empty list
 	}
 }
 
@@ -381,20 +383,15 @@ func (s *scope) array(keys []string) int {
 	return n.array
 }
 
-// required returns the tests of dictionary columns without which n is false whatever else
-// an event holds.
-func (c *compiler) required(n *node) []dref {
-	var refs []dref
-	switch n.op {
-	case opTest:
-		if n.test.access == accessDict && !n.test.consult || n.test.access == accessDicts && !n.test.consult && !n.test.every {
-			refs = append(refs, dref{n.test.column.index, n.test.bit})
+// fewTests of a column of texts are tried faster one by one than by a finder.
+const fewTests = 4
+
+// finish builds what needs all tests.
+func (c *compiler) finish() {
+	for _, plan := range c.columns {
+		dict := plan.kind == accessDict || plan.kind == accessDicts
+		if dict && len(plan.tests) > 0 || plan.kind == accessString && len(plan.tests) > fewTests {
+			plan.finder = newFinder(plan.tests)
 		}
-	case opAnd:
-		for _, arg := range n.args {
-			refs = append(refs, c.required(arg)...)
-		}
-	default: // nothing is needed by all branches of an or, as far as is looked into
 	}
-	return refs
 }

@@ -13,13 +13,14 @@ import (
 // which are given codes here. For each distinct value it knows which tests of the column
 // the value satisfies: one bit for each test.
 type dictState struct {
-	tests []*test
-	words int // of the bits
+	tests  []*test
+	finder *finder
+	words  int // of the bits
 
 	// cache holds the bits of values seen in this and earlier batches.
 	cache  map[string][]uint64
 	cached int // bytes
-	fold   []byte
+	found  finding
 	digits []byte
 	blank  []uint64 // bits of rows that are null or empty
 
@@ -47,7 +48,7 @@ type dictState struct {
 const maxCached = 4 << 20
 
 func newDictState(plan *columnPlan) *dictState {
-	d := &dictState{tests: plan.tests, words: max(words(len(plan.tests)), 1), cache: map[string][]uint64{}}
+	d := &dictState{tests: plan.tests, finder: plan.finder, words: max(words(len(plan.tests)), 1), cache: map[string][]uint64{}}
 	d.blank = make([]uint64, d.words)
 	d.any = make([]uint64, d.words)
 	for _, t := range d.tests {
@@ -198,9 +199,16 @@ func (d *dictState) lookup(code int) []uint64 {
 		return bits
 	}
 	bits := make([]uint64, d.words)
-	for _, t := range d.tests {
-		if t.matcher.match(v, &d.fold) {
-			bitmap(bits).set(t.bit)
+	switch {
+	case d.numeric:
+		for _, t := range d.tests {
+			if t.matcher.match(v, &d.found.buf) {
+				bitmap(bits).set(t.bit)
+			}
+		}
+	case d.finder != nil:
+		for _, bit := range d.finder.find(v.text, &d.found) {
+			bitmap(bits).set(int(bit))
 		}
 	}
 	d.cached += len(v.text) + 8*len(bits) + 64 // about what the map takes

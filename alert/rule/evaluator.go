@@ -18,9 +18,11 @@ type Evaluator struct {
 	source  source      // of the original bytes, instead of raw; nil if the batch is none
 	fault   error       // of source
 
-	rows  int
-	memos []memo // by test
-	free  []bitmap
+	rows    int
+	batches uint64   // counted, to tell what is of this one
+	memos   []memo   // by test
+	tried   []uint64 // by rule: the batch in which it was a candidate
+	free    []bitmap
 
 	pending []pendingRule
 	matches []match
@@ -44,10 +46,11 @@ type Stats struct {
 
 // memo is what is known of a test in the current batch.
 type memo struct {
-	// known are the rows whose result is known, value those of them with the result true.
-	// For dictionary columns all are known once done is set.
+	// known are the rows whose result is known, value those of them with the result true. Both are of
+	// an earlier batch, and count as empty, unless batch is the current one. Of dictionary columns
+	// all rows are known then; of texts with a finder the column knows which.
 	known, value bitmap
-	done, begun  bool
+	batch        uint64
 }
 
 // pendingRule is a rule whose result for rows depends on their original bytes.
@@ -61,7 +64,7 @@ type match struct{ rule, row int }
 // NewEvaluator returns an Evaluator of s.
 func (s *Set) NewEvaluator() *Evaluator {
 	e := &Evaluator{
-		set: s, memos: make([]memo, len(s.event.tests)), event: newDocument(s.event), shown: newDocument(newScope(true)),
+		set: s, memos: make([]memo, len(s.event.tests)), tried: make([]uint64, len(s.rules)), event: newDocument(s.event), shown: newDocument(newScope(true)),
 	}
 	for _, el := range s.elements {
 		e.members = append(e.members, newDocument(el.scope))
@@ -102,19 +105,17 @@ func (e *Evaluator) Match(batch arrow.RecordBatch, yield func(rule, row int)) er
 	e.matches, e.pending = e.matches[:0], e.pending[:0]
 	lo, hi, all := e.get(), e.get(), e.get()
 	all.fill(e.rows)
-	for i, root := range e.set.roots {
-		if !e.possible(e.set.required[i]) {
-			e.stats.Skipped++
-			continue
-		}
-		e.eval(root, all, lo, hi)
-		lo.each(func(row int) { e.matches = append(e.matches, match{i, row}) })
+	e.stats.Skipped += int64(len(e.set.rules))
+	e.candidates(func(rule int) {
+		e.stats.Skipped--
+		e.eval(e.set.roots[rule], all, lo, hi)
+		lo.each(func(row int) { e.matches = append(e.matches, match{rule, row}) })
 		hi.andNot(lo)
 		if !hi.empty() {
-			e.pending = append(e.pending, pendingRule{i, hi})
+			e.pending = append(e.pending, pendingRule{rule, hi})
 			hi = e.get()
 		}
-	}
+	})
 	e.source, _ = batch.(source)
 	e.resolve(all)
 	e.put(lo, hi, all)
@@ -132,6 +133,7 @@ func (e *Evaluator) Match(batch arrow.RecordBatch, yield func(rule, row int)) er
 
 func (e *Evaluator) bind(batch arrow.RecordBatch) error {
 	e.batch, e.shown.loaded = batch, false
+	e.batches++
 	for _, c := range e.columns {
 		if err := c.bind(batch); err != nil {
 			return err
@@ -141,9 +143,6 @@ func (e *Evaluator) bind(batch arrow.RecordBatch) error {
 		for i, b := range e.free {
 			e.free[i] = resize(b, n)
 		}
-	}
-	for i := range e.memos {
-		e.memos[i].done, e.memos[i].begun = false, false
 	}
 	return e.raw.bind(batch)
 }
@@ -158,16 +157,6 @@ func (e *Evaluator) unbind() {
 			c.dict.values = nil
 		}
 	}
-}
-
-// possible reports whether some row may satisfy each of the tests.
-func (e *Evaluator) possible(refs []dref) bool {
-	for _, ref := range refs {
-		if !bitmap(e.columns[ref.column].dict.any).has(ref.bit) {
-			return false
-		}
-	}
-	return true
 }
 
 // get returns a bitmap of the batch's size with undefined content.
@@ -240,7 +229,11 @@ func (e *Evaluator) evalTest(t *test, sel, lo, hi bitmap) {
 		}
 		e.evalRows(t, sel, lo)
 	default:
-		e.evalRows(t, sel, lo)
+		if t.column.finder != nil {
+			e.evalFound(t, sel, lo)
+		} else {
+			e.evalRows(t, sel, lo)
+		}
 	}
 	copy(hi, lo)
 	if !t.consult {
@@ -269,7 +262,7 @@ const few = 32
 func (e *Evaluator) evalDict(t *test, sel, lo bitmap) {
 	m := &e.memos[t.index]
 	d := e.columns[t.column.index].dict
-	if !m.done && t.access == accessDict && sel.count() < e.rows/few {
+	if m.batch != e.batches && t.access == accessDict && sel.count() < e.rows/few {
 		clear(lo)
 		for i, w := range sel {
 			for ; w != 0; w &= w - 1 {
@@ -289,23 +282,67 @@ func (e *Evaluator) evalDict(t *test, sel, lo bitmap) {
 // selected returns the rows that satisfy a test of a dictionary column.
 func (e *Evaluator) selected(t *test) bitmap {
 	m := &e.memos[t.index]
-	if !m.done {
-		m.done = true
-		m.value = resize(m.value, words(e.rows))
-		clear(m.value)
+	if m.batch != e.batches {
+		e.begin(m)
 		e.columns[t.column.index].dict.selectRows(t, m.value)
 	}
 	return m.value
 }
 
+// begin makes m one of the current batch.
+func (e *Evaluator) begin(m *memo) {
+	m.batch = e.batches
+	m.value = resize(m.value, words(e.rows))
+	clear(m.value)
+}
+
+// evalFound decides a test of a column of texts whose tests are all decided together, each row once
+// in a batch.
+func (e *Evaluator) evalFound(t *test, sel, lo bitmap) {
+	c, m := e.columns[t.column.index], &e.memos[t.index]
+	if c.batch != e.batches {
+		c.batch = e.batches
+		c.scanned, c.nulls = resize(c.scanned, words(e.rows)), resize(c.nulls, words(e.rows))
+		clear(c.scanned)
+		clear(c.nulls)
+	}
+	for i, s := range sel {
+		for w := s &^ c.scanned[i]; w != 0; w &= w - 1 {
+			e.scan(c, i<<6+bits.TrailingZeros64(w))
+		}
+		c.scanned[i] |= s
+		lo[i] = 0
+		if m.batch == e.batches {
+			lo[i] = s & m.value[i]
+		}
+		if t.blank && !t.consult {
+			lo[i] |= s & c.nulls[i]
+		}
+	}
+}
+
+// scan decides all tests of a column of texts for one row.
+func (e *Evaluator) scan(c *columnState, row int) {
+	if c.null(row) {
+		c.nulls.set(row)
+		return
+	}
+	for _, bit := range c.plan.finder.find(c.texts.at(row, &c.scratch), &c.found) {
+		m := &e.memos[c.plan.tests[bit].index]
+		if m.batch != e.batches {
+			e.begin(m)
+		}
+		m.value.set(row)
+	}
+}
+
 // evalRows decides a test row by row, each row once in a batch.
 func (e *Evaluator) evalRows(t *test, sel, lo bitmap) {
 	m := &e.memos[t.index]
-	if !m.begun {
-		m.begun = true
-		m.known, m.value = resize(m.known, words(e.rows)), resize(m.value, words(e.rows))
+	if m.batch != e.batches {
+		e.begin(m)
+		m.known = resize(m.known, words(e.rows))
 		clear(m.known)
-		clear(m.value)
 	}
 	for i, s := range sel {
 		for w := s &^ m.known[i]; w != 0; w &= w - 1 {

@@ -29,8 +29,8 @@ type Fault = ir.Fault
 // Set is a compiled set of rules.
 type Set struct {
 	rules    []Rule
-	roots    []*node  // by rule
-	required [][]dref // by rule: dictionary tests without which it cannot match
+	roots    []*node // by rule
+	index    *index
 	event    *scope
 	columns  []*columnPlan
 	elements []*elements
@@ -52,8 +52,9 @@ func Compile(rules []Rule) (*Set, error) {
 		}
 		root := c.expr(c.event, rules[i].Condition)
 		s.roots = append(s.roots, root)
-		s.required = append(s.required, c.required(root))
 	}
+	c.finish()
+	s.index = newIndex(s.roots, c.columns)
 	s.event, s.columns, s.elements = c.event, c.columns, c.elements
 	return s, nil
 }
