@@ -63,9 +63,10 @@ type Batch struct {
 	// Events, Bad and Bytes count events, dead letters and the bytes of both.
 	Events, Bad, Bytes int
 
-	pending atomic.Int64
-	done    chan struct{}
-	release func()
+	pending  atomic.Int64
+	promised func(*kgo.Record, error) // promise, made a value once and not for each record
+	done     chan struct{}
+	release  func()
 
 	mu      sync.Mutex
 	err     error         // the first one; guarded by mu
@@ -85,6 +86,7 @@ func (w *Writer) Begin(ctx context.Context, origin Origin, release func()) *Batc
 	b := &Batch{
 		w: w, origin: origin, ctx: ctx, start: time.Now(), done: make(chan struct{}), release: release,
 	}
+	b.promised = b.promise
 	b.headers = []kgo.RecordHeader{
 		{Key: schemas.HeaderVersion, Value: w.version},
 		{Key: schemas.HeaderCluster, Value: []byte(origin.Cluster)},
@@ -178,7 +180,7 @@ func (b *Batch) bury(letter kafka.Dead) {
 
 func (b *Batch) produce(r *kgo.Record) {
 	b.pending.Add(1)
-	b.w.client.Produce(b.ctx, r, b.promise)
+	b.w.client.Produce(b.ctx, r, b.promised)
 }
 
 // promise is called by kgo for each record, one after the other, and must not block.

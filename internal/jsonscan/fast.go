@@ -146,6 +146,14 @@ func fastString(data []byte, i int) int {
 	return fastStringEnd(data, i)
 }
 
+// stringEnd is fastString, and reports whether the string may hold escapes.
+func stringEnd(data []byte, i int) (end int, escaped bool) {
+	if i = plainRun(data, i); uint(i) < uint(len(data)) && data[i] == '"' {
+		return i + 1, false
+	}
+	return fastStringEnd(data, i), true
+}
+
 // plainRun returns where, at or after i, something stands that is not the plain text of a
 // string, or an index close to the end of data.
 func plainRun(data []byte, i int) int {

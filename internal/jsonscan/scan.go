@@ -76,14 +76,21 @@ func Member(data []byte, i int, key string) (value []byte, end int, ok bool) {
 		return nil, i + 1, true
 	}
 	for {
-		keyEnd, at, ok := Key(data, i)
-		if !ok {
+		if uint(i) >= uint(len(data)) || data[i] != '"' {
+			return nil, 0, false
+		}
+		keyEnd, escaped := stringEnd(data, i+1)
+		if keyEnd < 0 {
+			return nil, 0, false
+		}
+		at := fastColon(data, keyEnd)
+		if at < 0 {
 			return nil, 0, false
 		}
 		if end = fast(data, at); end < 0 {
 			return nil, 0, false
 		}
-		if KeyIs(data[i+1:keyEnd-1], key) {
+		if name := data[i+1 : keyEnd-1]; string(name) == key || escaped && KeyIs(name, key) {
 			value = data[at:end:end]
 		}
 		if i = fastSpace(data, end); i >= len(data) {

@@ -84,13 +84,9 @@ func (it *Iter) NextKey() bool {
 // readKey reads the key at i and its colon.
 func (it *Iter) readKey(i int) bool {
 	if uint(i) < uint(len(it.data)) && it.data[i] == '"' {
-		end := plainRun(it.data, i+1)
-		if it.escaped = uint(end) >= uint(len(it.data)) || it.data[end] != '"'; it.escaped {
-			end = fastStringEnd(it.data, end) - 1
-		}
-		if end >= 0 {
-			if value := fastColon(it.data, end+1); value >= 0 {
-				it.key, it.valueAt = it.data[i+1:end], value
+		if end, escaped := stringEnd(it.data, i+1); end >= 0 {
+			if value := fastColon(it.data, end); value >= 0 {
+				it.key, it.valueAt, it.escaped = it.data[i+1:end-1], value, escaped
 				return true
 			}
 		}
