@@ -224,6 +224,9 @@ func unescape(key string) string { return strings.ReplaceAll(key, `\.`, ".") }
 
 // Nearest returns the one of known that is most like name; empty if none is like it.
 func Nearest(name string, known func(yield func(string) bool)) string {
+	if len(name) > 200 { // nobody mistypes that, and comparing takes long
+		return ""
+	}
 	best, distance := "", min(len(name)/2, 4)+1
 	for candidate := range known {
 		d := editDistance(strings.ToLower(name), strings.ToLower(candidate))

@@ -21,7 +21,7 @@ func (l *loader) correlate() {
 	loud := map[*handle]bool{}
 	for _, c := range l.correlations {
 		for _, h := range c.parts {
-			if h != nil {
+			if h != nil && !c.passed {
 				loud[h] = loud[h] || c.generate
 			}
 		}
@@ -151,9 +151,10 @@ func (c *correlation) field(n *yaml.Node, key string, h *handle, used map[string
 		}
 	}
 	if h.correlation != nil {
-		// What a correlation raises has the fields of its group.
-		if !slices.Contains(h.correlation.GroupNames, name) {
-			c.p.fault(n, "correlation."+key, fmt.Sprintf("the correlation %s does not group by %s", h.meta().ID, name),
+		// What a correlation raises has the fields of its group, what it counted, and its cluster.
+		inner := h.correlation
+		if !slices.Contains(inner.GroupNames, name) && name != valueName(inner.Type) && name != "cluster" {
+			c.p.fault(n, "correlation."+key, fmt.Sprintf("the correlation %s does not group by %s", inner.ID, name),
 				"add it to its group-by, or give it another name by aliases")
 		}
 		return ir.Field{Name: name}
@@ -184,14 +185,30 @@ func (c *correlation) checkAliases(used map[string]bool) {
 	c.p.publish(c.ID)
 }
 
-// templateField resolves what the summary of a correlation may name: fields of its last event, those of
-// its group, and count and value, which the correlation knows.
-func (c *correlation) templateField(name string) (ir.Field, bool) {
-	if slices.Contains(c.GroupNames, name) || slices.Contains(c.ValueNames, name) || name == "count" || name == "value" {
-		if f, ok := c.p.column(name); ok {
-			return f, true
-		}
-		return ir.Field{Name: name, Source: ir.Computed, Extract: func([]byte, *ir.Values) {}}, true
+// valueName is how what a correlation counts or computes is called in summaries and by others that count it.
+func valueName(t ir.CorrelationType) string {
+	switch t {
+	case ir.ValueSum:
+		return "sum"
+	case ir.ValueAvg:
+		return "avg"
+	case ir.ValuePercentile:
+		return "percentile"
+	case ir.Temporal, ir.TemporalOrdered:
+		return "rules"
+	case ir.Absence:
+		return "silent_seconds"
+	case ir.EventCount, ir.ValueCount, ir.FirstSeen:
 	}
-	return c.p.column(name)
+	return "count"
+}
+
+// templateField resolves what the summary of a correlation may name: fields of its last event, those of
+// its group, and, as count, sum, avg and so on, what the correlation computes.
+func (c *correlation) templateField(name string) (ir.Field, bool) {
+	if f, ok := c.p.column(name); ok {
+		return f, true
+	}
+	known := name == valueName(c.Type) || name == "timespan" || slices.Contains(c.GroupNames, name) || slices.Contains(c.ValueNames, name)
+	return ir.Field{Name: name, Source: ir.Computed, Extract: func([]byte, *ir.Values) {}}, known
 }

@@ -60,6 +60,9 @@ func (p *parser) correlation(d *yaml.Node, members []member) {
 		}
 	}
 	p.require(d, have, "title")
+	if c.Type == ir.FirstSeen && !c.learns {
+		p.remark(d, "everything is new at first: set "+Extension+".learning, such as 7d, to raise nothing so long")
+	}
 	p.identify(&c.Meta)
 	p.publish(c.ID)
 	c.faulty = len(p.faults) > before
@@ -168,8 +171,8 @@ func (p *parser) bounds(n *yaml.Node, c *correlation) {
 			c.values = p.items(m.value)
 		case m.name == "percentile":
 			number, ok := numberOf(m.value)
-			if !ok || number.Float < 0 || number.Float > 100 {
-				p.fault(m.value, field, "must be a number from 0 to 100", "write such as 95")
+			if !ok || number.Float <= 0 || number.Float > 100 {
+				p.fault(m.value, field, "must be a number above 0 and at most 100", "write such as 95")
 			}
 			c.Percentile = number.Float
 			if c.Type != ir.ValuePercentile {
@@ -217,9 +220,6 @@ func (p *parser) checkType(n, condition *yaml.Node, c *correlation, have map[str
 		if values == 0 {
 			fault("field", "is missing", "name the fields whose values are new")
 		}
-		if !c.learns {
-			p.remark(n, "nothing is learned before the first alerts: set "+Extension+".learning, such as 7d")
-		}
 	case ir.Absence, ir.Temporal, ir.TemporalOrdered:
 	case "": // a fault of its own
 		return
@@ -233,7 +233,7 @@ func (p *parser) checkType(n, condition *yaml.Node, c *correlation, have map[str
 	p.checkBounds(at, c)
 }
 
-// checkBounds refuses conditions that never hold, or hold when nothing has happened.
+// checkBounds refuses conditions that never hold, or hold only when nothing has happened.
 func (p *parser) checkBounds(at *yaml.Node, c *correlation) {
 	if len(c.Condition) == 0 {
 		return
@@ -244,42 +244,17 @@ func (p *parser) checkBounds(at *yaml.Node, c *correlation) {
 		return
 	}
 	counts := []ir.CorrelationType{ir.EventCount, ir.ValueCount, ir.Temporal, ir.TemporalOrdered}
-	if slices.Contains(counts, c.Type) && holds(c.Condition, 0) {
-		p.fault(at, "correlation.condition", "holds when nothing has happened, and nothing arrives that could show it",
-			"add a lower bound such as gte: 1, or write type: absence for what fails to happen")
+	if slices.Contains(counts, c.Type) && high < 1 {
+		p.fault(at, "correlation.condition", "holds only when nothing has happened, and then there is no group to tell about",
+			"write type: absence for what fails to happen")
 		return
 	}
-	if c.Type == ir.TemporalOrdered && !(len(c.Condition) == 1 && c.Condition[0] == ir.Bound{Relation: ir.GreaterOrEqual, Number: float64(len(c.rules))}) {
+	if c.Type == ir.TemporalOrdered && low < float64(len(c.rules)) {
 		p.fault(at, "correlation.condition", "the order is that of all rules", "remove the condition, or write type: temporal")
 	}
 	if c.Type == ir.Temporal && low > float64(len(c.rules)) {
 		p.fault(at, "correlation.condition", fmt.Sprintf("there are only %d rules", len(c.rules)), "name more, or remove the condition")
 	}
-}
-
-func holds(bounds []ir.Bound, n float64) bool {
-	for _, b := range bounds {
-		ok := false
-		switch b.Relation {
-		case ir.Less:
-			ok = n < b.Number
-		case ir.LessOrEqual:
-			ok = n <= b.Number
-		case ir.Greater:
-			ok = n > b.Number
-		case ir.GreaterOrEqual:
-			ok = n >= b.Number
-		case ir.Same:
-			ok = n == b.Number
-		case ir.Different:
-			ok = n != b.Number
-		default:
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // interval returns the least and the greatest number that bounds let through, the open ends rounded in.

@@ -17,8 +17,11 @@ import (
 	"github.com/auditmill/auditmill/alert/rule/ir"
 )
 
-// maxVariants bounds what expand and windash make of one value.
-const maxVariants = 20_000
+// maxVariants and maxVariantBytes bound what expand and windash make of one value.
+const (
+	maxVariants     = 20_000
+	maxVariantBytes = 4 << 20
+)
 
 // encodings takes a text through the steps of its modifiers. Each step may make several of one.
 func (p *parser) encodings(n *yaml.Node, field string, m *modifiers) ([]ir.Match, bool) {
@@ -26,17 +29,17 @@ func (p *parser) encodings(n *yaml.Node, field string, m *modifiers) ([]ir.Match
 	for _, step := range m.steps {
 		var next [][]ir.Part
 		for _, parts := range variants {
+			if step == "windash" && tooMany(parts) {
+				p.fault(n, field, fmt.Sprintf("%s makes more than %d texts of it", step, maxVariants),
+					"write the value with fewer dashes, or as an expression with re")
+				return nil, false
+			}
 			more, problem, remedy := transform(step, parts)
 			if problem != "" {
 				p.fault(n, field, problem, remedy)
 				return nil, false
 			}
 			next = append(next, more...)
-		}
-		if len(next) > maxVariants {
-			p.fault(n, field, fmt.Sprintf("%s makes more than %d texts of it", step, maxVariants),
-				"write the value with fewer dashes, or as an expression with re")
-			return nil, false
 		}
 		variants = next
 	}
@@ -139,9 +142,7 @@ func windash(parts []ir.Part) [][]ir.Part {
 		last := 0
 		for _, at := range options(part.Literal) {
 			each(part.Literal[last:at])
-			if each(dashes...); len(variants) > maxVariants {
-				return variants
-			}
+			each(dashes...)
 			last = at + 1
 		}
 		each(part.Literal[last:])
@@ -150,6 +151,20 @@ func windash(parts []ir.Part) [][]ir.Part {
 		variants[i] = simplify(variants[i])
 	}
 	return variants
+}
+
+// tooMany reports whether windash would make too much of parts.
+func tooMany(parts []ir.Part) bool {
+	count, size := 1, 0
+	for _, part := range parts {
+		size += len(part.Literal)
+		for range options(part.Literal) {
+			if count *= 5; count > maxVariants {
+				return true
+			}
+		}
+	}
+	return count > 1 && count*size > maxVariantBytes
 }
 
 // options returns the indexes of the dashes and slashes of text that have no letter, digit or underscore
@@ -205,7 +220,7 @@ func (p *parser) expand(n *yaml.Node, field string, m *modifiers) (values []*yam
 				p.fault(n, field, fmt.Sprintf("there is no list %q", name), p.listRemedy(name))
 				return nil, false
 			}
-			if len(list)*len(texts) > maxVariants {
+			if len(list)*len(texts) > maxVariants || len(list)*len(texts)*len(n.Value) > maxVariantBytes {
 				p.fault(n, field, fmt.Sprintf("expand makes more than %d texts of it", maxVariants), "write one list of the whole values")
 				return nil, false
 			}

@@ -16,6 +16,9 @@ var (
 	tagForm  = regexp.MustCompile(`^[a-z0-9_-]+\.[a-z0-9._-]+$`)
 )
 
+// maxSuggestions bounds how many unknown fields of a document are compared to the known ones: that takes long.
+const maxSuggestions = 100
+
 // rule reads a document on single events.
 func (p *parser) rule(d *yaml.Node, members []member) {
 	r := &ir.Rule{Meta: ir.Meta{Level: "medium", Position: p.at(d)}}
@@ -196,11 +199,13 @@ func (p *parser) noteStrange() {
 		}
 		return a.Column - b.Column
 	})
-	for _, n := range nodes {
+	for i, n := range nodes {
 		name, _, _ := strings.Cut(n.Value, "|")
 		text := fmt.Sprintf("no audit event has a field %s, so it is always absent", name)
-		if near := p.fields.Nearest(name); near != "" && near != name {
-			text += fmt.Sprintf("; did you mean %s?", near)
+		if i < maxSuggestions {
+			if near := p.fields.Nearest(name); near != "" && near != name {
+				text += fmt.Sprintf("; did you mean %s?", near)
+			}
 		}
 		p.remark(n, text)
 	}

@@ -22,8 +22,8 @@
 //   - Filters are added with and, as they are written (pySigma); one whose condition has no not
 //     gets a note, since other tools negate it.
 //   - A log source fits if it contradicts nothing: product kubernetes, service audit, category application.
-//   - Conditions of event_count, value_count and temporal that hold for no match at all (lt, eq 0)
-//     are a fault: nothing arrives that could decide them. absence is the type for that.
+//   - Conditions of event_count, value_count and temporal that hold only if nothing matched (eq 0, lt 1)
+//     are a fault: there would be no group to tell about. absence is the type for that.
 //   - Old multi-document files work: keys of a document win over those of action: global.
 package sigma
 

@@ -2,8 +2,6 @@ package sigma
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -223,30 +221,19 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// The published Kubernetes rules load unchanged where they are at hand.
-func TestPublishedRules(t *testing.T) {
-	files, _ := filepath.Glob("../../../../shared/data/sigma/kubernetes_audit/*.yml")
-	if len(files) == 0 {
-		t.Skip("the published rules are not here")
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Parse([]File{{Name: filepath.Base(file), Data: text}}, ir.NewFields(), Options{}); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(head + "detection:\n  s: {verb|contains|all: [a, b*], code|gte: 400, source_ip|cidr: '::/0', name|re|i: x}\n  k: [a, b]\n  condition: s and not 1 of k*")
 	f.Add(head + "detection: &a {s: [*a], condition: [s, not s]}")
 	f.Add("x-auditmill: {summary: '{actor}[ in {name}]'}\n---\n- a")
+	f.Add(head + "detection:\n  s:\n    requestObject.a|windash|base64offset|contains: '-enc x'\n    requestObject.b|expand: 'x%trusted%'\n" +
+		"    requestObject.c[all_or_empty]: [{d[0].e|fieldref|neq: f}, x]\n    sourceIPs[1]|wide|base64: ab\n    event_time|hour|lt: 6\n  condition: s")
+	f.Add("action: global\n" + head + "---\naction: repeat\ndetection: {s: {verb: get}, condition: s}\n---\naction: reset")
+	f.Add(base("a", "get") + "title: c\ncorrelation: {type: value_count, rules: [a, c], group-by: [x], timespan: 5m, aliases: {x: {a: user}}, condition: {gte: 3, field: code}}")
+	f.Add(base("a", "get") + "title: f\nlogsource: {product: kubernetes}\nfilter: {rules: any, s: {user: x}, condition: not s}")
+	f.Add(head + "detection: {s: {verb: get}, condition: s}\nx-auditmill: {cases: [{case: x, match: true, event: {a: [1.5, null]}}]}")
 	fields := ir.NewFields()
 	f.Fuzz(func(t *testing.T, text string) {
-		pack, err := Parse([]File{{Name: "r.yml", Data: []byte(text)}}, fields, Options{})
+		pack, err := Parse([]File{{Name: "r.yml", Data: []byte(text)}}, fields, Options{Lists: map[string][]string{"trusted": {"a", "b*"}}})
 		var faults ir.Faults
 		if err != nil && !errors.As(err, &faults) {
 			t.Fatalf("error is a %T", err)
@@ -254,15 +241,23 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rules := pack.Rules
-		if len(rules) == 0 {
-			t.Fatal("neither rules nor faults")
-		}
-		for _, r := range rules {
+		for _, r := range pack.Rules {
 			if r.Condition == nil || r.ID == "" {
 				t.Fatalf("incomplete rule without a fault: %+v", r)
 			}
-			_ = r.Condition.String()
+			if text := r.Condition.String(); strings.Contains(text, "%!") || strings.Contains(text, "<nil>") {
+				t.Fatalf("condition is %s", text)
+			}
+		}
+		for _, c := range pack.Correlations {
+			if c.ID == "" || c.Type == "" || c.Timespan == 0 || len(c.Rules) == 0 {
+				t.Fatalf("incomplete correlation without a fault: %+v", c)
+			}
+			for _, id := range c.Rules {
+				if len(c.GroupFields[id]) != len(c.GroupNames) || len(c.ValueFields[id]) != len(c.ValueNames) {
+					t.Fatalf("fields are missing: %+v", c)
+				}
+			}
 		}
 	})
 }
