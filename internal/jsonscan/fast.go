@@ -84,18 +84,25 @@ func fast(data []byte, i int) int {
 
 // fastKey returns where the value begins whose key and colon begin at i, or -1.
 func fastKey(data []byte, i int) int {
-	if i = fastKeyEnd(data, i); i < 0 {
+	if uint(i) >= uint(len(data)) || data[i] != '"' {
+		return -1
+	}
+	if i = fastString(data, i+1); i < 0 {
 		return -1
 	}
 	return fastColon(data, i)
 }
 
-// fastKeyEnd returns the index after the key that begins at i, or -1.
-func fastKeyEnd(data []byte, i int) int {
+// fastMember returns the index after the key that begins at i, whether it may hold escapes,
+// and where its value begins, -1 if there is no well-formed key.
+func fastMember(data []byte, i int) (keyEnd int, escaped bool, value int) {
 	if uint(i) >= uint(len(data)) || data[i] != '"' {
-		return -1
+		return 0, false, -1
 	}
-	return fastString(data, i+1)
+	if keyEnd, escaped = stringEnd(data, i+1); keyEnd < 0 {
+		return 0, false, -1
+	}
+	return keyEnd, escaped, fastColon(data, keyEnd)
 }
 
 // fastColon returns where the value begins whose key ended before i, or -1.

@@ -58,10 +58,7 @@ func Skip(data []byte, i int) (end int, err error) {
 // Key steps over the key that begins at data[i] and its colon: end is the index after the
 // key, value where its value begins. It is not ok if there is no well-formed key.
 func Key(data []byte, i int) (end, value int, ok bool) {
-	if end = fastKeyEnd(data, i); end < 0 {
-		return 0, 0, false
-	}
-	value = fastColon(data, end)
+	end, _, value = fastMember(data, i)
 	return end, value, value >= 0
 }
 
@@ -76,18 +73,11 @@ func Member(data []byte, i int, key string) (value []byte, end int, ok bool) {
 		return nil, i + 1, true
 	}
 	for {
-		if uint(i) >= uint(len(data)) || data[i] != '"' {
-			return nil, 0, false
+		keyEnd, escaped, at := fastMember(data, i)
+		if end = at; end >= 0 {
+			end = fast(data, at)
 		}
-		keyEnd, escaped := stringEnd(data, i+1)
-		if keyEnd < 0 {
-			return nil, 0, false
-		}
-		at := fastColon(data, keyEnd)
-		if at < 0 {
-			return nil, 0, false
-		}
-		if end = fast(data, at); end < 0 {
+		if end < 0 {
 			return nil, 0, false
 		}
 		if name := data[i+1 : keyEnd-1]; string(name) == key || escaped && KeyIs(name, key) {

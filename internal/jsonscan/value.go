@@ -83,13 +83,9 @@ func (it *Iter) NextKey() bool {
 
 // readKey reads the key at i and its colon.
 func (it *Iter) readKey(i int) bool {
-	if uint(i) < uint(len(it.data)) && it.data[i] == '"' {
-		if end, escaped := stringEnd(it.data, i+1); end >= 0 {
-			if value := fastColon(it.data, end); value >= 0 {
-				it.key, it.valueAt, it.escaped = it.data[i+1:end-1], value, escaped
-				return true
-			}
-		}
+	if end, escaped, value := fastMember(it.data, i); value >= 0 {
+		it.key, it.valueAt, it.escaped = it.data[i+1:end-1], value, escaped
+		return true
 	}
 	value, err := skipKey(it.data, i)
 	if err != nil {
