@@ -14,8 +14,8 @@ type finder struct {
 	always []int32            // satisfied by every text
 	folded map[string][]int32 // by the fold of the whole text
 	cased  map[string][]int32 // by the whole text
-	inFold *automaton         // over the fold of the text
-	inCase *automaton         // over the text
+	inFold *literals          // over the fold of the text
+	inCase *literals          // over the text
 	rest   []int32            // tried one by one
 }
 
@@ -50,7 +50,7 @@ func newFinder(tests []*test) *finder {
 			f.cased[text] = append(f.cased[text], index)
 		}
 	}
-	f.inFold, f.inCase = newAutomaton(folded), newAutomaton(cased)
+	f.inFold, f.inCase = newLiterals(folded), newLiterals(cased)
 	return f
 }
 

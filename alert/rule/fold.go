@@ -13,6 +13,17 @@ import (
 // joins all of K, k and the Kelvin sign.
 func appendFold(dst []byte, s string) []byte {
 	for i := 0; i < len(s); {
+		for len(s)-i >= 8 {
+			x := word(s[i:])
+			if x&highs != 0 {
+				break
+			}
+			dst = binary.LittleEndian.AppendUint64(dst, x|upper(x)&highs>>2)
+			i += 8
+		}
+		if i == len(s) {
+			break
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
 			if 'A' <= c && c <= 'Z' {
