@@ -32,8 +32,9 @@ type row struct {
 	n     int
 }
 
-// newAlert makes the alert of a rule that matches a row. values gives the values of any field of the row.
-func newAlert(r *ir.Meta, batch arrow.RecordBatch, n int, values func(ir.Field) []string, raisedAt time.Time) schemas.Alert {
+// Make makes the alert of a rule that matches a row: in the service, in a replay and in a backtest the same but for
+// raisedAt. values gives the values of any field of the row.
+func Make(r *ir.Meta, batch arrow.RecordBatch, n int, values func(ir.Field) []string, raisedAt time.Time) schemas.Alert {
 	e := row{batch, n}
 	eventID := e.text("event_id")
 	a := schemas.Alert{

@@ -73,7 +73,7 @@ func makeAlert(t *testing.T, e *schemas.Event) schemas.Alert {
 	var a schemas.Alert
 	err = evaluator.Match(batch, func(_, row int) {
 		if row == 1 {
-			a = newAlert(&r.Meta, batch, row, func(f ir.Field) []string { return evaluator.Values(row, f) }, testNow())
+			a = Make(&r.Meta, batch, row, func(f ir.Field) []string { return evaluator.Values(row, f) }, testNow())
 		}
 	})
 	if err != nil {

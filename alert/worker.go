@@ -65,7 +65,7 @@ func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
 			return
 		}
 		last = n
-		alert := newAlert(&r.Meta, batch, n, func(f ir.Field) []string { return w.evaluator.Values(n, f) }, now)
+		alert := Make(&r.Meta, batch, n, func(f ir.Field) []string { return w.evaluator.Values(n, f) }, now)
 		record, err := record(&alert)
 		if err != nil {
 			failed = err
