@@ -3,6 +3,8 @@ package rules_test
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -11,19 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/alert/rule/ruletest"
 	"github.com/auditmill/auditmill/alert/rules"
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// many returns n rules: the pack, and rules of the shapes that published packs have, on
-// the resources, callers and paths that the recording holds.
+// many returns n rules: the pack, variants of its rules as tenants would write them, and rules of
+// the shapes that published packs have, on the resources, callers and paths that the recording holds.
 func many(b *testing.B, n int) *rule.Set {
 	b.Helper()
-	all, err := rules.Parse()
+	pack, err := rules.Parse()
 	if err != nil {
 		b.Fatal(err)
 	}
+	all := slices.Clone(pack)
 	resources := []string{
 		"pods", "secrets", "configmaps", "services", "serviceaccounts", "nodes", "namespaces", "deployments", "daemonsets", "jobs", "cronjobs",
 		"roles", "rolebindings", "clusterroles", "clusterrolebindings", "networkpolicies", "ingresses", "persistentvolumeclaims", "leases", "endpoints",
@@ -40,19 +44,106 @@ func many(b *testing.B, n int) *rule.Set {
 		"sel: {user.username|re: '^svc-%[2]d-[a-z]+$', objectRef.resource: %[1]s}\n  err: {annotations.authorization.k8s.io/decision: forbid}\n  condition: sel and err",
 	}
 	for i := 0; len(all) < n; i++ {
-		text := fmt.Sprintf("title: rule %[2]d\nlogsource: {product: kubernetes, service: audit}\ndetection:\n  "+shapes[i%len(shapes)]+"\n",
-			resources[i%len(resources)], i)
+		if i%2 == 0 {
+			r := pack[i/2%len(pack)]
+			r.ID, r.Condition = fmt.Sprintf("%s of tenant %d", r.ID, i), vary(r.Condition, i)
+			all = append(all, r)
+			continue
+		}
+		text := fmt.Sprintf("title: rule %[2]d\nlogsource: {product: kubernetes, service: audit}\ndetection:\n  "+shapes[i/2%len(shapes)]+"\n",
+			resources[i/2%len(resources)], i)
 		more, err := rule.ParseFile(fstest.MapFS{"r.yml": {Data: []byte(text)}}, "r.yml")
 		if err != nil {
 			b.Fatal(err)
 		}
 		all = append(all, more...)
 	}
-	set, err := rule.Compile(all[:n])
+	return compiled(b, all[:n])
+}
+
+func compiled(b *testing.B, all []rule.Rule) *rule.Set {
+	b.Helper()
+	set, err := rule.Compile(all)
 	if err != nil {
 		b.Fatal(err)
 	}
 	return set
+}
+
+// vary is a condition with other names, images and paths, in a tenant's namespaces.
+func vary(e ir.Expr, tenant int) ir.Expr {
+	suffix := fmt.Sprintf("-%d", tenant)
+	namespace, _ := ir.NewFields().Resolve("objectRef.namespace")
+	own := &ir.Test{Field: namespace, AnyOf: []ir.Match{ir.Text{Parts: []ir.Part{{Literal: "tenant" + suffix}, {Wild: ir.Many}}}}}
+	return ir.And{renamed(e, suffix), own}
+}
+
+func renamed(e ir.Expr, suffix string) ir.Expr {
+	all := func(args []ir.Expr) []ir.Expr {
+		out := make([]ir.Expr, len(args))
+		for i, arg := range args {
+			out[i] = renamed(arg, suffix)
+		}
+		return out
+	}
+	switch e := e.(type) {
+	case ir.And:
+		return ir.And(all(e))
+	case ir.Or:
+		return ir.Or(all(e))
+	case ir.Not:
+		return ir.Not{Expr: renamed(e.Expr, suffix)}
+	case *ir.Elements:
+		other := *e
+		other.Expr = renamed(e.Expr, suffix)
+		return &other
+	case *ir.Test:
+		if e.Field.Source == ir.Column && e.Field.Type == schemas.TypeDict && e.Field.Column != "user" && e.Field.Column != "user_agent" {
+			return e // verbs and resources are the same everywhere
+		}
+		other := *e
+		other.AnyOf = slices.Clone(e.AnyOf)
+		for i, m := range other.AnyOf {
+			if text, ok := m.(ir.Text); ok {
+				text.Parts = slices.Clone(text.Parts)
+				for j := range text.Parts {
+					if text.Parts[j].Wild == ir.NotWild {
+						text.Parts[j].Literal += suffix
+					}
+				}
+				other.AnyOf[i] = text
+			}
+		}
+		return &other
+	}
+	return e
+}
+
+// published returns the pack with the rules of SigmaHQ and Falco, where they are at hand.
+func published(b *testing.B) *rule.Set {
+	b.Helper()
+	all, err := rules.Parse()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, dir := range []string{"../../../shared/data/sigma", "../../../shared/data/falco/rules"} {
+		files, err := rule.ReadDir(os.DirFS(dir), "")
+		if err != nil {
+			b.Skip("no published rules: ", err)
+		}
+		files = slices.DeleteFunc(files, func(f rule.File) bool {
+			return !strings.Contains(f.Name, "kubernetes") && f.Name != "k8s_audit_rules.yaml"
+		})
+		pack, err := rule.Load(files, rule.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(pack.Rules) == 0 {
+			b.Fatalf("no rules in %s", dir)
+		}
+		all = append(all, pack.Rules...)
+	}
+	return compiled(b, all)
 }
 
 // encoded returns recorded events as values of audit.enriched.v1. A larger recording than
@@ -110,31 +201,43 @@ func BenchmarkMatch(b *testing.B) {
 			batches = append(batches, batch)
 		}
 		for _, n := range []int{15, 200, 2000} {
-			evaluator := many(b, n).NewEvaluator()
-			b.Run(fmt.Sprintf("rules=%d/rows=%d", n, size), func(b *testing.B) {
-				matches := 0
-				for _, batch := range batches { // so that every value was seen once
-					if err := evaluator.Match(batch, func(int, int) {}); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportAllocs()
-				for b.Loop() {
-					matches = 0
-					for _, batch := range batches {
-						if err := evaluator.Match(batch, func(int, int) { matches++ }); err != nil {
-							b.Fatal(err)
-						}
-					}
-				}
-				perEvent(b, events)
-				b.ReportMetric(float64(matches)/float64(events), "matches/event")
-			})
+			set := many(b, n)
+			b.Run(fmt.Sprintf("rules=%d/rows=%d", n, size), func(b *testing.B) { benchmarkMatch(b, set, batches, events) })
+		}
+		if size == 8192 {
+			b.Run("published", func(b *testing.B) { benchmarkMatch(b, published(b), batches, events) })
 		}
 		for _, batch := range batches {
 			batch.Release()
 		}
 	}
+}
+
+func benchmarkMatch(b *testing.B, set *rule.Set, batches []arrow.RecordBatch, events int) {
+	b.Helper()
+	evaluator := set.NewEvaluator()
+	matches := 0
+	match := func(int, int) { matches++ }
+	for _, batch := range batches { // so that every value was seen once
+		if err := evaluator.Match(batch, match); err != nil {
+			b.Fatal(err)
+		}
+	}
+	parsed := evaluator.Stats().Parsed
+	b.ReportAllocs()
+	before := cpuTime(b)
+	for b.Loop() {
+		matches = 0
+		for _, batch := range batches {
+			if err := evaluator.Match(batch, match); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(events)*float64(b.N)/(cpuTime(b)-before).Seconds(), "events/cpu-s")
+	b.ReportMetric(float64(len(set.Rules())), "rules")
+	b.ReportMetric(float64(parsed)/float64(events), "parsed/event")
+	b.ReportMetric(float64(matches)/float64(events), "matches/event")
 }
 
 // BenchmarkDecode reads the Arrow batch of a record: what comes before matching.
@@ -161,10 +264,13 @@ func BenchmarkBatch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	set := many(b, 200)
-	b.Run("recorded", func(b *testing.B) { benchmarkBatch(b, set, lines) })
-	quiet := withoutParsing(b, set, lines)
-	b.Run("quiet", func(b *testing.B) { benchmarkBatch(b, set, quiet) })
+	for _, n := range []int{200, 2000} {
+		set := many(b, n)
+		b.Run(fmt.Sprintf("rules=%d/recorded", n), func(b *testing.B) { benchmarkBatch(b, set, lines) })
+		quiet := withoutParsing(b, set, lines)
+		b.Run(fmt.Sprintf("rules=%d/quiet", n), func(b *testing.B) { benchmarkBatch(b, set, quiet) })
+	}
+	b.Run("published/recorded", func(b *testing.B) { benchmarkBatch(b, published(b), lines) })
 }
 
 func benchmarkBatch(b *testing.B, set *rule.Set, lines [][]byte) {

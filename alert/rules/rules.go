@@ -1,23 +1,42 @@
-// Package rules is the shipped pack of detection rules: Sigma YAML, one rule a file, each
-// with its cases beside it. Everything is embedded in the binary.
-//
-// NAME.yml is the rule, NAME.cases.jsonl its cases, one JSON object a line:
-//
-//	{"case": "what it shows", "match": true, "event": {…an audit.k8s.io Event…}}
+// Package rules is the shipped pack of detection rules: Sigma YAML in a folder for each
+// tactic, every rule with its cases in it, and lists.yml, the named lists that hold their
+// exceptions. Everything is embedded in the binary.
 package rules
 
 import (
 	"embed"
+	"fmt"
 	"io/fs"
 
 	"github.com/auditmill/auditmill/alert/rule"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 )
 
-//go:embed *.yml *.cases.jsonl
+//go:embed lists.yml */*.yml
 var files embed.FS
 
 // Files returns the files of the pack, to be read or written out.
 func Files() fs.FS { return files }
 
-// Parse returns the rules of the pack.
-func Parse() ([]rule.Rule, error) { return rule.ParseDir(files) }
+// Load returns the pack with its own lists: rules and correlations.
+func Load() (*ir.Pack, error) {
+	found, err := rule.ReadDir(files, "")
+	if err != nil {
+		return nil, err
+	}
+	found, lists := rule.SplitLists(found)
+	named, err := rule.ParseLists(lists)
+	if err != nil {
+		return nil, fmt.Errorf("lists of the shipped rules: %w", err)
+	}
+	return rule.Load(found, rule.Options{Lists: named})
+}
+
+// Parse returns the rules on single events, the silent ones that feed correlations included.
+func Parse() ([]rule.Rule, error) {
+	pack, err := Load()
+	if err != nil {
+		return nil, err
+	}
+	return pack.Rules, nil
+}
