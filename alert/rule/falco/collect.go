@@ -54,8 +54,8 @@ type (
 	}
 )
 
-// find returns the item of that name.
-func find[T any](items []T, name func(T) string, want string) (T, bool) {
+// named returns the item of that name.
+func named[T any](items []T, name func(T) string, want string) (T, bool) {
 	i := slices.IndexFunc(items, func(item T) bool { return name(item) == want })
 	if i < 0 {
 		var none T
@@ -65,15 +65,15 @@ func find[T any](items []T, name func(T) string, want string) (T, bool) {
 }
 
 func (c *collector) list(name string) (*listItem, bool) {
-	return find(c.lists, func(l *listItem) string { return l.name }, name)
+	return named(c.lists, func(l *listItem) string { return l.name }, name)
 }
 
 func (c *collector) macro(name string) (*macroItem, bool) {
-	return find(c.macros, func(m *macroItem) string { return m.name }, name)
+	return named(c.macros, func(m *macroItem) string { return m.name }, name)
 }
 
 func (c *collector) rule(name string) (*ruleItem, bool) {
-	return find(c.rules, func(r *ruleItem) string { return r.name }, name)
+	return named(c.rules, func(r *ruleItem) string { return r.name }, name)
 }
 
 // read adds the items of one file.

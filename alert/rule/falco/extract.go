@@ -29,6 +29,17 @@ func lookup(v []byte, path ...string) ([]byte, bool) {
 	return v, true
 }
 
+// find is lookup from the event itself. The API server writes no member of an event twice, so what stands
+// behind the one that is asked for is not read: it may be large.
+func find(event []byte, path ...string) ([]byte, bool) {
+	for it := jsonscan.Object(event); it.Next(); {
+		if jsonscan.KeyIs(it.Key(), path[0]) {
+			return lookup(it.Value(), path[1:]...)
+		}
+	}
+	return nil, false
+}
+
 // add adds the text of a value: of a string its meaning, of all others their JSON without white space.
 func add(out *ir.Values, v []byte) {
 	switch {
@@ -64,7 +75,7 @@ func first1(texts []string) string {
 // textAt extracts the value at a path.
 func textAt(path ...string) ir.Extract {
 	return func(event []byte, out *ir.Values) {
-		if v, ok := lookup(event, path...); ok {
+		if v, ok := find(event, path...); ok {
 			add(out, v)
 		}
 	}
@@ -73,7 +84,7 @@ func textAt(path ...string) ir.Extract {
 // memberTexts extracts the members of the array at a path, or the one with an index.
 func memberTexts(index int, path ...string) ir.Extract {
 	return func(event []byte, out *ir.Values) {
-		v, ok := lookup(event, path...)
+		v, ok := find(event, path...)
 		if !ok || v[0] != '[' {
 			return
 		}
@@ -129,8 +140,8 @@ func member(array []byte, index int) ([]byte, bool) {
 
 // values calls visit for the values of an event at a path; see gather.
 func values(event []byte, index int, path []string, visit func([]byte)) bool {
-	event = event[jsonscan.SkipSpace(event, 0):]
-	return len(event) > 0 && event[0] == '{' && gather(event, index, path, visit)
+	v, ok := find(event, path[0])
+	return ok && gather(v, index, path[1:], visit)
 }
 
 // gathered extracts the values at a path, looking through arrays; members without one are passed over.
@@ -238,7 +249,7 @@ func effective(index int, compatible bool, key string, containers ...string) ir.
 }
 
 func podValue(event []byte, path ...string) string {
-	if v, ok := lookup(event, path...); ok && v[0] != 'n' {
+	if v, ok := find(event, path...); ok && v[0] != 'n' {
 		return textOf(v)
 	}
 	return "0"
@@ -317,7 +328,7 @@ func hasHostPath(path string) ir.Extract {
 // subjectNames extracts the names of a binding's subjects of one kind.
 func subjectNames(kind string, withNamespace bool) ir.Extract {
 	return func(event []byte, out *ir.Values) {
-		subjects, ok := lookup(event, "requestObject", "subjects")
+		subjects, ok := find(event, "requestObject", "subjects")
 		if !ok || subjects[0] != '[' {
 			return
 		}
@@ -342,10 +353,10 @@ func subjectNames(kind string, withNamespace bool) ir.Extract {
 
 // targetPod extracts the name that the API server gave to a pod.
 func targetPod(event []byte, out *ir.Values) {
-	if v, ok := lookup(event, "objectRef", "resource"); !ok || textOf(v) != "pods" {
+	if v, ok := find(event, "objectRef", "resource"); !ok || textOf(v) != "pods" {
 		return
 	}
-	if _, ok := lookup(event, "objectRef", "subresource"); ok {
+	if _, ok := find(event, "objectRef", "subresource"); ok {
 		return
 	}
 	textAt("responseObject", "metadata", "name")(event, out)
@@ -354,7 +365,7 @@ func targetPod(event []byte, out *ir.Values) {
 // uriParameter extracts the first value of a parameter of the request's query.
 func uriParameter(key string) ir.Extract {
 	return func(event []byte, out *ir.Values) {
-		v, ok := lookup(event, "requestURI")
+		v, ok := find(event, "requestURI")
 		if !ok {
 			return
 		}
@@ -384,10 +395,12 @@ func pointer(s string) []string {
 // pointed extracts the value that a JSON pointer leads to.
 func pointed(path []string) ir.Extract {
 	return func(event []byte, out *ir.Values) {
-		v := event[jsonscan.SkipSpace(event, 0):]
-		for _, key := range path {
-			var ok bool
-			if len(v) > 0 && v[0] == '[' {
+		v, ok := find(event, path[0])
+		for _, key := range path[1:] {
+			if !ok {
+				return
+			}
+			if v[0] == '[' {
 				index, err := strconv.Atoi(key)
 				if err != nil {
 					return
@@ -396,11 +409,8 @@ func pointed(path []string) ir.Extract {
 			} else {
 				v, ok = lookup(v, key)
 			}
-			if !ok {
-				return
-			}
 		}
-		if len(v) > 0 {
+		if ok {
 			add(out, v)
 		}
 	}
@@ -422,7 +432,7 @@ func indented(event []byte, out *ir.Values) {
 
 // stageTime is the time that an event has for Falco.
 func stageTime(event []byte) (time.Time, bool) {
-	v, ok := lookup(event, "stageTimestamp")
+	v, ok := find(event, "stageTimestamp")
 	if !ok {
 		return time.Time{}, false
 	}

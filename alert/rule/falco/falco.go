@@ -79,6 +79,8 @@ type compiler struct {
 	fields *fields
 	expand []*list
 	parsed map[string]*macro
+	// reported are the faults of conditions and outputs.
+	reported map[ir.Fault]bool
 }
 
 // macro is a macro after parsing.
@@ -92,7 +94,7 @@ type macro struct {
 }
 
 func newCompiler(c *collector, o Options) *compiler {
-	p := &compiler{collector: c, fields: newFields(o.Compatible), parsed: map[string]*macro{}}
+	p := &compiler{collector: c, fields: newFields(o.Compatible), parsed: map[string]*macro{}, reported: map[ir.Fault]bool{}}
 	for _, l := range c.lists {
 		whole := &list{name: l.name}
 		for _, item := range l.items {
@@ -232,25 +234,29 @@ func (p *compiler) use(m *macro) {
 }
 
 func (p *compiler) syntax(t *text, err *syntaxError) {
-	p.faults = append(p.faults, ir.Fault{Position: t.position(err.at), Field: "condition", Problem: err.problem, Remedy: err.remedy})
+	p.report(ir.Fault{Position: t.position(err.at), Field: "condition", Problem: err.problem, Remedy: err.remedy})
+}
+
+// report adds a fault once: a macro is looked at in each place where it stands.
+func (p *compiler) report(f ir.Fault) {
+	if !p.reported[f] {
+		p.reported[f] = true
+		p.faults = append(p.faults, f)
+	}
 }
 
 // rule compiles a rule of this source; false if it is faulty or left out.
 func (p *compiler) rule(r *ruleItem) (ir.Rule, bool) {
 	before := len(p.faults)
 	var unknown []ir.Fault
-	seen := map[ir.Fault]bool{} // a macro is looked at in each place where it stands
 	report := func(field string) func(ir.Position, string, string, bool) {
 		return func(at ir.Position, problem, remedy string, isUnknown bool) {
 			fault := ir.Fault{Position: at, Field: field, Problem: problem, Remedy: remedy}
-			switch {
-			case seen[fault]:
-			case isUnknown && r.skipUnknown:
+			if isUnknown && r.skipUnknown {
 				unknown = append(unknown, fault)
-			default:
-				p.faults = append(p.faults, fault)
+			} else {
+				p.report(fault)
 			}
-			seen[fault] = true
 		}
 	}
 	condition, ok := p.condition(r, report("condition"))
@@ -327,13 +333,8 @@ func (p *compiler) unusedMacros() {
 		if p.use(m); m.err != nil {
 			continue
 		}
-		seen := map[ir.Fault]bool{}
-		resolve := &resolver{compiler: p, seen: m.seen, first: m.first, stack: []string{m.name}, visit: func(*macro) {}}
-		resolve.report = func(f ir.Fault) {
-			if !seen[f] {
-				p.faults = append(p.faults, f)
-			}
-			seen[f] = true
+		resolve := &resolver{
+			compiler: p, seen: m.seen, first: m.first, stack: []string{m.name}, visit: func(*macro) {}, report: p.report,
 		}
 		resolve.resolve(m.tree, &m.text)
 	}
