@@ -93,23 +93,9 @@ func PositionOf(leaf Expr) Position {
 func Blocker(e Expr, absent func(Field) bool, never func(*Test) bool) Expr {
 	switch e := e.(type) {
 	case And:
-		for _, arg := range e {
-			if leaf := Blocker(arg, absent, never); leaf != nil {
-				return leaf
-			}
-		}
+		return firstBlocker(e, absent, never)
 	case Or:
-		var first Expr
-		for _, arg := range e {
-			leaf := Blocker(arg, absent, never)
-			if leaf == nil {
-				return nil
-			}
-			if first == nil {
-				first = leaf
-			}
-		}
-		return first
+		return commonBlocker(e, absent, never)
 	case *Test:
 		if !e.Missing && absent(e.Field) || never != nil && never(e) {
 			return e
@@ -124,4 +110,28 @@ func Blocker(e Expr, absent func(Field) bool, never func(*Test) bool) Expr {
 		}
 	}
 	return nil
+}
+
+// firstBlocker returns the leaf of the first part that has one.
+func firstBlocker(and And, absent func(Field) bool, never func(*Test) bool) Expr {
+	for _, arg := range and {
+		if leaf := Blocker(arg, absent, never); leaf != nil {
+			return leaf
+		}
+	}
+	return nil
+}
+
+// commonBlocker returns a leaf if all parts have one.
+func commonBlocker(or Or, absent func(Field) bool, never func(*Test) bool) (first Expr) {
+	for i, arg := range or {
+		leaf := Blocker(arg, absent, never)
+		if leaf == nil {
+			return nil
+		}
+		if i == 0 {
+			first = leaf
+		}
+	}
+	return first
 }

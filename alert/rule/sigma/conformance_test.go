@@ -332,6 +332,7 @@ func published() map[string]string {
 		"pod_in_system_namespace": request("create", "", "pods", `,"namespace":"kube-system"`) + created,
 		"privileged_pod_creation": request("create", "", "pods", "") +
 			`,"requestObject":{"spec":{"containers":[{"securityContext":{"capabilities":{"add":["SYS_ADMIN"]}}}]}}}`,
+		//nolint:misspell // so the file is called
 		"rbac_permisions_listing":              request("create", "authorization.k8s.io", "selfsubjectrulesreviews", "") + created,
 		"rolebinding_modification":             request("update", "rbac.authorization.k8s.io", "rolebindings", "") + created,
 		"secrets_enumeration":                  request("list", "", "secrets", "") + created,

@@ -86,6 +86,7 @@ func correlationTypes() []string {
 	}
 }
 
+//nolint:cyclop // one branch for each key
 func (p *parser) correlationSection(n *yaml.Node, c *correlation) {
 	members, ok := p.members(n, "correlation")
 	if !ok {
@@ -194,6 +195,8 @@ func (p *parser) bounds(n *yaml.Node, c *correlation) {
 }
 
 // checkType checks that a correlation has what its type needs, and nothing that it would ignore.
+//
+//nolint:cyclop // one branch for each type
 func (p *parser) checkType(n, condition *yaml.Node, c *correlation, have map[string]bool) {
 	at := n
 	if condition != nil {

@@ -20,32 +20,35 @@ func (p *parser) extension(n *yaml.Node, r *ir.Meta, c *correlation) {
 		switch {
 		case m.name == "audit_level":
 			r.AuditLevel = p.oneOf(m.value, field, ir.AuditLevels()...)
+		case m.name == "summary" && c != nil:
+			c.summary = m.value // its fields may be those of the group, which are not known yet
 		case m.name == "summary":
-			if c != nil {
-				c.summary = m.value // its fields may be those of the group, which are not known yet
-			} else {
-				r.Summary = p.summary(m.value, field, p.column)
-			}
+			r.Summary = p.summary(m.value, field, p.column)
 		case m.name == "next":
 			r.Next = p.text(m.value, field)
+		case m.name == "group_by" && c != nil:
+			c.grouping = m.value
 		case m.name == "group_by":
-			if c != nil {
-				c.grouping = m.value
-			} else {
-				r.GroupBy = p.groupBy(m.value, field, p.column)
-			}
+			r.GroupBy = p.groupBy(m.value, field, p.column)
 		case m.name == "cases":
 			r.Cases = p.cases(m.value, field)
-		case m.name == "lateness" && c != nil:
-			c.Lateness, _ = p.duration(m.value, field)
-		case m.name == "learning" && c != nil:
-			c.Learning, _ = p.duration(m.value, field)
-			c.learns = true
-		case m.name == "lateness" || m.name == "learning":
-			p.fault(m.key, field, "is for correlations only", "remove it")
 		default:
-			p.fault(m.key, field, "is unknown", "known are audit_level, summary, next, group_by, cases, lateness, learning")
+			p.timing(m, field, c)
 		}
+	}
+}
+
+// timing reads what the extension says of a correlation alone.
+func (p *parser) timing(m member, field string, c *correlation) {
+	switch {
+	case m.name != "lateness" && m.name != "learning":
+		p.fault(m.key, field, "is unknown", "known are audit_level, summary, next, group_by, cases, lateness, learning")
+	case c == nil:
+		p.fault(m.key, field, "is for correlations only", "remove it")
+	case m.name == "lateness":
+		c.Lateness = p.duration(m.value, field)
+	default:
+		c.Learning, c.learns = p.duration(m.value, field), true
 	}
 }
 
@@ -138,8 +141,15 @@ func (p *parser) oneCase(n *yaml.Node, field string) (ir.Case, bool) {
 			p.fault(m.key, field+"."+m.name, "is unknown", "known are case, match, alerts, event, events")
 		}
 	}
+	if len(p.faults) == before {
+		p.completeCase(n, field, &c, events)
+	}
+	return c, len(p.faults) == before
+}
+
+// completeCase checks that a case has what every case needs; events is how often it states them.
+func (p *parser) completeCase(n *yaml.Node, field string, c *ir.Case, events int) {
 	switch {
-	case len(p.faults) > before:
 	case c.Name == "":
 		p.fault(n, field, "the case has no name", "write case: what it shows")
 	case c.Alerts < 0:
@@ -147,7 +157,6 @@ func (p *parser) oneCase(n *yaml.Node, field string) (ir.Case, bool) {
 	case events != 1 || len(c.Events) == 0:
 		p.fault(n, field, "the case must have event or events, one of them", "write event: {…}")
 	}
-	return c, len(p.faults) == before
 }
 
 func (p *parser) caseEvent(n *yaml.Node, field string) ir.CaseEvent {
@@ -159,9 +168,9 @@ func (p *parser) caseEvent(n *yaml.Node, field string) ir.CaseEvent {
 		case "event":
 			e.JSON = p.json(m.value, at)
 		case "after":
-			e.After, _ = p.duration(m.value, at)
+			e.After = p.duration(m.value, at)
 		case "every":
-			e.Every, _ = p.duration(m.value, at)
+			e.Every = p.duration(m.value, at)
 		case "repeat":
 			e.Repeat = p.count(m.value, at)
 		default:
@@ -244,19 +253,19 @@ func appendText(out []byte, text string) []byte {
 }
 
 // duration reads a whole number with a unit, or what Go writes for one.
-func (p *parser) duration(n *yaml.Node, field string) (time.Duration, bool) {
+func (p *parser) duration(n *yaml.Node, field string) time.Duration {
 	text := ""
 	if n.Kind == yaml.ScalarNode {
 		text = n.Value
 	}
 	if d, ok := timespan(text); ok {
-		return d, true
+		return d
 	}
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return d, true
+		return d
 	}
 	p.fault(n, field, fmt.Sprintf("%q is not a span of time", text), "write a whole number and one of s, m, h, d, w, M, y, such as 15m")
-	return 0, false
+	return 0
 }
 
 // timespan reads a whole number with a unit as the specification has them, and weeks, months and years as

@@ -60,6 +60,8 @@ func (p *parser) modifiers(key *yaml.Node, names []string) (m modifiers, ok bool
 }
 
 // modifier adds one to m; before are the names that stand before it.
+//
+//nolint:cyclop,funlen // one branch for each modifier
 func (p *parser) modifier(key *yaml.Node, m *modifiers, name string, before []string) {
 	fault := func(problem, remedy string) { p.fault(key, key.Value, problem, remedy) }
 	form := func(is string) {
@@ -132,6 +134,8 @@ func isPlace(step string) bool {
 }
 
 // contradiction says what is wrong with the modifiers together.
+//
+//nolint:cyclop // one branch for each contradiction
 func (m *modifiers) contradiction(names []string) (problem, remedy string) {
 	var places, changes []string
 	for _, step := range m.steps {

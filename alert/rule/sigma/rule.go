@@ -13,7 +13,7 @@ import (
 
 var (
 	uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	tagForm  = regexp.MustCompile(`^[a-z0-9_-]+\.[a-z0-9._-]+$`)
+	tagForm  = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+$`)
 )
 
 // maxSuggestions bounds how many unknown fields of a document are compared to the known ones: that takes long.
@@ -57,8 +57,8 @@ func (p *parser) require(d *yaml.Node, have map[string]bool, names ...string) {
 	}
 }
 
-// identify gives a rule without id its name, or its title: they are meant to be unique too.
-// Documents made from one may have the same; the later ones get a number.
+// identify gives a rule without id its name, or its title: they are meant to be unique too. If
+// they are not, the later ones get a number.
 func (p *parser) identify(m *ir.Meta) {
 	if m.ID != "" {
 		return
@@ -67,19 +67,14 @@ func (p *parser) identify(m *ir.Meta) {
 		m.ID = m.Title
 	}
 	base := m.ID
-	for i := 2; base != "" && p.sameFile(m.ID); i++ {
+	for i := 2; base != "" && len(p.handles[handleKey(m.ID)]) > 0; i++ {
 		m.ID = fmt.Sprintf("%s #%d", base, i)
 	}
-}
-
-// sameFile reports whether a document of the same file has that id already.
-func (p *parser) sameFile(id string) bool {
-	for _, h := range p.handles[handleKey(id)] {
-		if h.position.File == p.name {
-			return true
-		}
+	if m.ID != base {
+		p.notable = append(p.notable, ir.Note{
+			Position: m.Position, Text: fmt.Sprintf("another rule is called %q: give each an id, which does not depend on the order of files", base),
+		})
 	}
-	return false
 }
 
 // passOver notes a rule for other data; what it detects is not looked at. Correlations may
@@ -138,7 +133,7 @@ func (p *parser) tags(n *yaml.Node) []string {
 	for i, tag := range tags {
 		if tag != "" && !tagForm.MatchString(tag) {
 			p.fault(n.Content[i], "tags", fmt.Sprintf("%q is not a tag", tag),
-				"write namespace.name in lower case, such as attack.t1609")
+				"write namespace.name, such as attack.t1609")
 		}
 	}
 	return tags
@@ -156,7 +151,7 @@ func (p *parser) otherSource(members []member) string {
 	other := false
 	for _, m := range parts {
 		want := map[string]string{"product": "kubernetes", "service": "audit", "category": "application"}[m.name]
-		if want == "" {
+		if want == "" || isNull(m.value) {
 			continue
 		}
 		got := p.text(m.value, "logsource."+m.name)

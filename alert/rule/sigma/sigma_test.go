@@ -39,7 +39,7 @@ func TestFaults(t *testing.T) {
 			`r.yml:1:8: title: is empty; say in a few words what the rule detects
 r.yml:3:8: level: "urgent" is not allowed; write one of informational, low, medium, high, critical
 r.yml:4:9: status: "new" is not allowed; write one of stable, test, experimental, deprecated, unsupported
-r.yml:5:8: tags: "T1609" is not a tag; write namespace.name in lower case, such as attack.t1609`,
+r.yml:5:8: tags: "T1609" is not a tag; write namespace.name, such as attack.t1609`,
 		},
 		{
 			"two kinds", "title: t\ncorrelation: {type: event_count}\nfilter: {}",
