@@ -15,6 +15,10 @@ type node struct {
 	args []*node
 	test *test // of a leaf
 	cost int   // what deciding one row costs, relative
+
+	id   int // among the nodes of its scope
+	uses int // by other nodes and by rules
+	memo int // among the nodes of its scope whose results are kept since several use them; else -1
 }
 
 type op uint8
@@ -76,12 +80,16 @@ type scope struct {
 	paths    *pathNode // of all paths below the scope's root
 	npaths   int
 	narrays  int
+	nodes    map[string]*node
+	nmemos   int
 	extracts []ir.Extract
 	computed map[string]int // index of each extract by the name of its field
 }
 
 func newScope(event bool) *scope {
-	return &scope{event: event, tests: map[string]*test{}, paths: newPathNode(), computed: map[string]int{}}
+	return &scope{
+		event: event, tests: map[string]*test{}, paths: newPathNode(), nodes: map[string]*node{}, computed: map[string]int{},
+	}
 }
 
 // ref is a field, found.
@@ -169,22 +177,50 @@ func (c *compiler) expr(s *scope, e ir.Expr) *node {
 		if arg.op == opNot {
 			return arg.args[0]
 		}
-		return &node{op: opNot, args: []*node{arg}, cost: arg.cost}
+		return s.node(&node{op: opNot, args: []*node{arg}, cost: arg.cost})
 	case *ir.Test:
 		t := c.test(s, e)
 		cost := t.access.cost()
 		if t.consult {
 			cost += accessRaw.cost() / 2
 		}
-		return &node{op: opTest, test: t, cost: cost}
+		return s.node(&node{op: opTest, test: t, cost: cost})
 	case *ir.Elements:
 		t := c.quantified(s, e)
-		return &node{op: opTest, test: t, cost: t.access.cost() + t.elements.root.cost/4}
+		return s.node(&node{op: opTest, test: t, cost: t.access.cost() + t.elements.root.cost/4})
 	case *ir.Relate:
 		t := c.related(s, e)
-		return &node{op: opTest, test: t, cost: t.access.cost() + t.relate.left.access.cost() + t.relate.right.access.cost()}
+		return s.node(&node{op: opTest, test: t, cost: t.access.cost() + t.relate.left.access.cost() + t.relate.right.access.cost()})
 	}
-	return &node{op: opOr} // false; there are no other kinds
+	return s.node(&node{op: opOr}) // false; there are no other kinds
+}
+
+// node returns the node of s that is equal to n, which it becomes if there is none.
+func (s *scope) node(n *node) *node {
+	key := []byte{byte(n.op)}
+	if n.test != nil {
+		key = fmt.Appendf(key, "test %p", n.test) // an event's test may stand in a member's condition
+	}
+	for _, arg := range n.args {
+		key = fmt.Appendf(key, " %d", arg.id)
+	}
+	if same, ok := s.nodes[string(key)]; ok {
+		return same
+	}
+	n.id, n.memo = len(s.nodes), -1
+	s.nodes[string(key)] = n
+	for _, arg := range n.args {
+		s.use(arg)
+	}
+	return n
+}
+
+// use counts a use of n. The result of what several use is kept.
+func (s *scope) use(n *node) {
+	if n.uses++; n.uses == 2 && (n.op == opAnd || n.op == opOr) {
+		n.memo = s.nmemos
+		s.nmemos++
+	}
 }
 
 func (c *compiler) list(s *scope, o op, args []ir.Expr) *node {
@@ -198,8 +234,9 @@ func (c *compiler) list(s *scope, o op, args []ir.Expr) *node {
 		}
 		n.cost += child.cost
 	}
-	slices.SortStableFunc(n.args, func(a, b *node) int { return cmp.Compare(a.cost, b.cost) })
-	return n
+	slices.SortStableFunc(n.args, func(a, b *node) int { return cmp.Or(cmp.Compare(a.cost, b.cost), cmp.Compare(a.id, b.id)) })
+	n.args = slices.CompactFunc(n.args, func(a, b *node) bool { return a == b })
+	return s.node(n)
 }
 
 func (c *compiler) test(s *scope, in *ir.Test) *test {

@@ -15,7 +15,10 @@ import (
 
 // generator makes random rules and random events out of the same few names and values, so
 // that they meet often.
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	made *[2][]ir.Expr // conditions on events and on members, to be used again
+}
 
 func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
 
@@ -156,7 +159,7 @@ func (g generator) time() string {
 // differ evaluates random rules on random events with the engine and the reference.
 func differ(t *testing.T, seed uint64) {
 	t.Helper()
-	g := generator{rand.New(rand.NewPCG(seed, 1))}
+	g := generator{rand.New(rand.NewPCG(seed, 1)), &[2][]ir.Expr{}}
 	var files, raws []string
 	for range 1 + g.IntN(20) {
 		files = append(files, g.rule())

@@ -15,6 +15,7 @@ type document struct {
 	read     bool // found holds what the paths lead to
 	found    rawEvent
 	verdicts []verdict // by test
+	nodes    []verdict // by node whose result is kept
 	computed []computed
 	inner    []byte // scratch memory for a member that stands in a column
 }
@@ -35,13 +36,16 @@ type computed struct {
 }
 
 func newDocument(s *scope) *document {
-	return &document{scope: s, verdicts: make([]verdict, len(s.tests)), computed: make([]computed, len(s.extracts))}
+	return &document{
+		scope: s, verdicts: make([]verdict, len(s.tests)), nodes: make([]verdict, s.nmemos), computed: make([]computed, len(s.extracts)),
+	}
 }
 
 // reset makes d the event of row.
 func (d *document) reset(row int) {
 	d.row, d.data, d.loaded, d.read, d.found.fault = row, nil, false, false, nil
 	clear(d.verdicts)
+	clear(d.nodes)
 	for i := range d.computed {
 		d.computed[i].done = false
 	}
@@ -98,6 +102,20 @@ func (e *Evaluator) extracted(d *document, index int) []string {
 
 // row evaluates n for a document.
 func (e *Evaluator) row(n *node, d *document) bool {
+	if n.memo < 0 {
+		return e.combine(n, d)
+	}
+	v := &d.nodes[n.memo]
+	if *v == unknown {
+		*v = isFalse
+		if e.combine(n, d) {
+			*v = isTrue
+		}
+	}
+	return *v == isTrue
+}
+
+func (e *Evaluator) combine(n *node, d *document) bool {
 	switch n.op {
 	case opTest:
 		return e.verdict(n.test, d)

@@ -19,9 +19,10 @@ type Evaluator struct {
 	fault   error       // of source
 
 	rows    int
-	batches uint64   // counted, to tell what is of this one
-	memos   []memo   // by test
-	tried   []uint64 // by rule: the batch in which it was a candidate
+	batches uint64    // counted, to tell what is of this one
+	memos   []memo    // by test
+	shared  []partial // by node whose result is kept
+	tried   []uint64  // by rule: the batch in which it was a candidate
 	free    []bitmap
 
 	pending []pendingRule
@@ -53,6 +54,13 @@ type memo struct {
 	batch        uint64
 }
 
+// partial is what is known of a node that several others use: of the rows in known, which are true
+// for sure and which may be.
+type partial struct {
+	known, lo, hi bitmap
+	batch         uint64
+}
+
 // pendingRule is a rule whose result for rows depends on their original bytes.
 type pendingRule struct {
 	rule int
@@ -64,7 +72,8 @@ type match struct{ rule, row int }
 // NewEvaluator returns an Evaluator of s.
 func (s *Set) NewEvaluator() *Evaluator {
 	e := &Evaluator{
-		set: s, memos: make([]memo, len(s.event.tests)), tried: make([]uint64, len(s.rules)), event: newDocument(s.event), shown: newDocument(newScope(true)),
+		set: s, memos: make([]memo, len(s.event.tests)), tried: make([]uint64, len(s.rules)),
+		shared: make([]partial, s.event.nmemos), event: newDocument(s.event), shown: newDocument(newScope(true)),
 	}
 	for _, el := range s.elements {
 		e.members = append(e.members, newDocument(el.scope))
@@ -174,6 +183,34 @@ func (e *Evaluator) put(bitmaps ...bitmap) { e.free = append(e.free, bitmaps...)
 // eval evaluates n for the rows in sel, as far as columns tell: lo becomes the rows for
 // which n is true for sure, hi those for which it may be. Both are subsets of sel.
 func (e *Evaluator) eval(n *node, sel, lo, hi bitmap) {
+	if n.memo < 0 {
+		e.evalFresh(n, sel, lo, hi)
+		return
+	}
+	p := &e.shared[n.memo]
+	if p.batch != e.batches {
+		p.batch = e.batches
+		for _, b := range []*bitmap{&p.known, &p.lo, &p.hi} {
+			*b = resize(*b, words(e.rows))
+			clear(*b)
+		}
+	}
+	fresh := e.get()
+	copy(fresh, sel)
+	fresh.andNot(p.known)
+	if !fresh.empty() {
+		e.evalFresh(n, fresh, lo, hi)
+		p.known.or(fresh)
+		p.lo.or(lo)
+		p.hi.or(hi)
+	}
+	e.put(fresh)
+	for i, s := range sel {
+		lo[i], hi[i] = s&p.lo[i], s&p.hi[i]
+	}
+}
+
+func (e *Evaluator) evalFresh(n *node, sel, lo, hi bitmap) {
 	switch n.op {
 	case opTest:
 		e.evalTest(n.test, sel, lo, hi)

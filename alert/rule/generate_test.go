@@ -17,6 +17,16 @@ import (
 
 // expr returns a random condition on an event, or on a member of an array.
 func (g generator) expr(depth int, member bool) ir.Expr {
+	made := &g.made[map[bool]int{true: 1}[member]]
+	if len(*made) > 0 && g.IntN(4) == 0 {
+		return pick(g, *made...)
+	}
+	e := g.newExpr(depth, member)
+	*made = append(*made, e)
+	return e
+}
+
+func (g generator) newExpr(depth int, member bool) ir.Expr {
 	if depth > 0 {
 		switch g.IntN(8) {
 		case 0:

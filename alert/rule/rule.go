@@ -51,6 +51,7 @@ func Compile(rules []Rule) (*Set, error) {
 			return nil, Faults{{Position: rules[i].Position, Field: "detection", Problem: "the rule has no condition"}}
 		}
 		root := c.expr(c.event, rules[i].Condition)
+		c.event.use(root)
 		s.roots = append(s.roots, root)
 	}
 	c.finish()
