@@ -1,94 +1,48 @@
 package rules_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/auditmill/auditmill/alert/rule"
-	"github.com/auditmill/auditmill/alert/rule/ruletest"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/alert/rules"
-	"github.com/auditmill/auditmill/schemas"
 )
 
-type ruleCase struct {
-	Case  string          `json:"case"`
-	Match *bool           `json:"match"`
-	Event json.RawMessage `json:"event"`
-}
-
-func cases(t *testing.T, name string) []ruleCase {
+func load(t *testing.T) *ir.Pack {
 	t.Helper()
-	text, err := fs.ReadFile(rules.Files(), name+".cases.jsonl")
+	pack, err := rules.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []ruleCase
-	for i, line := range bytes.Split(bytes.TrimSpace(text), []byte("\n")) {
-		var c ruleCase
-		d := json.NewDecoder(bytes.NewReader(line))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&c); err != nil || c.Case == "" || c.Match == nil || c.Event == nil {
-			t.Fatalf("%s.cases.jsonl:%d: not a case: %v", name, i+1, err)
+	return pack
+}
+
+// detections returns what raises alerts: rules and correlations that are not silent.
+func detections(pack *ir.Pack) []*ir.Meta {
+	var all []*ir.Meta
+	for i := range pack.Rules {
+		if !pack.Rules[i].Silent {
+			all = append(all, &pack.Rules[i].Meta)
 		}
-		all = append(all, c)
 	}
+	for i := range pack.Correlations {
+		if !pack.Correlations[i].Silent {
+			all = append(all, &pack.Correlations[i].Meta)
+		}
+	}
+	slices.SortFunc(all, func(a, b *ir.Meta) int { return strings.Compare(a.Position.File, b.Position.File) })
 	return all
 }
 
-func TestCases(t *testing.T) {
-	pack, err := rules.Parse()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range pack {
-		r := &pack[i]
-		t.Run(nameOf(r), func(t *testing.T) {
-			set, err := rule.Compile([]rule.Rule{*r})
-			if err != nil {
-				t.Fatal(err)
-			}
-			all := cases(t, nameOf(r))
-			var events []*schemas.Event
-			for _, c := range all {
-				e, err := ruletest.Event("prod", c.Event)
-				if err != nil {
-					t.Fatalf("%s: %v", c.Case, err)
-				}
-				events = append(events, e)
-			}
-			batch, err := ruletest.Batch(events...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer batch.Release()
-			matched := make([]bool, len(all))
-			if err := set.NewEvaluator().Match(batch, func(_, row int) { matched[row] = true }); err != nil {
-				t.Fatal(err)
-			}
-			counts := map[bool]int{}
-			for j, c := range all {
-				counts[*c.Match]++
-				if matched[j] != *c.Match {
-					t.Errorf("%s: match is %v, want %v\n%s\n%s", c.Case, matched[j], *c.Match, r.Condition, c.Event)
-				}
-				var e event
-				if err := json.Unmarshal(c.Event, &e); err != nil {
-					t.Fatal(err)
-				}
-				if got := predicates[nameOf(r)](e); got != *c.Match {
-					t.Errorf("%s: the predicate says %v, want %v", c.Case, got, *c.Match)
-				}
-			}
-			if counts[true] < 2 || counts[false] < 2 {
-				t.Errorf("%d cases that match and %d that do not are too few", counts[true], counts[false])
-			}
-		})
+func tactics() []string {
+	return []string{
+		"initial-access", "execution", "persistence", "privilege-escalation", "defense-evasion", "credential-access", "discovery",
+		"lateral-movement", "impact",
 	}
 }
 
@@ -96,40 +50,97 @@ var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a
 
 // What Sigma leaves open and the pack promises.
 func TestPack(t *testing.T) {
-	pack, err := rules.Parse()
-	if err != nil {
-		t.Fatal(err)
+	pack := load(t)
+	all := detections(pack)
+	if len(all) < 105 {
+		t.Errorf("%d detections", len(all))
 	}
-	if len(pack) < 15 {
-		t.Errorf("%d rules", len(pack))
-	}
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range pack {
-		r := &pack[i]
-		row := "| " + nameOf(r) + " | " + r.Level + " | " + r.AuditLevel + " |"
-		if !strings.Contains(string(readme), row) {
-			t.Errorf("README.md has no row %q", row)
+	files := map[string]bool{}
+	for _, m := range all {
+		if files[m.Position.File] {
+			t.Errorf("%s: two detections in one file", m.Position.File)
+		}
+		files[m.Position.File] = true
+		if !slices.Contains(tactics(), path.Dir(m.Position.File)) {
+			t.Errorf("%s is in no folder of a tactic", m.Position.File)
+		}
+		alerts := map[bool]int{}
+		for _, c := range m.Cases {
+			alerts[c.Alerts > 0]++
 		}
 		for field, missing := range map[string]bool{
-			"id": !uuid.MatchString(r.ID), "status": r.Status == "", "description": r.Description == "", "author": r.Author != "auditmill",
-			"falsepositives": len(r.FalsePositives) == 0, "audit_level": r.AuditLevel == "", "summary": r.Summary.String() == "", "next": r.Next == "",
-			"technique": !strings.Contains(strings.Join(r.Tags, " "), "attack.t1"),
+			"id": !uuid.MatchString(m.ID), "status": m.Status == "", "description": len(m.Description) < 60, "author": m.Author != "auditmill",
+			"falsepositives": len(m.FalsePositives) == 0, "audit_level": m.AuditLevel == "", "summary": m.Summary.String() == "",
+			"next": len(m.Next) < 20, "technique": len(techniques(m)) == 0, "level": m.Level == "", "cases": alerts[true] == 0 || alerts[false] == 0,
+			"evaluated": m.Blind != "",
 		} {
 			if missing {
-				t.Errorf("%s: %s is missing or not as it should be", nameOf(r), field)
+				t.Errorf("%s: %s is missing or not as it should be", m.Position.File, field)
 			}
 		}
 	}
-	names, err := fs.Glob(rules.Files(), "*.cases.jsonl")
-	if err != nil || len(names) != len(pack) {
-		t.Errorf("%d files of cases for %d rules, %v", len(names), len(pack), err)
+	found, err := fs.Glob(rules.Files(), "*/*.yml")
+	if err != nil || len(found) != len(files) {
+		t.Errorf("%d files for %d detections, %v", len(found), len(files), err)
 	}
-	for _, name := range names {
-		if _, err := fs.Stat(rules.Files(), strings.TrimSuffix(path.Base(name), ".cases.jsonl")+".yml"); err != nil {
-			t.Error(err)
+}
+
+func techniques(m *ir.Meta) []string {
+	var all []string
+	for _, tag := range m.Tags {
+		if id, ok := strings.CutPrefix(tag, "attack.t"); ok {
+			all = append(all, "T"+strings.ToUpper(id))
 		}
 	}
+	return all
+}
+
+// The predicates must agree with the rules' own cases as well as with the recording.
+func TestPredicatesOnCases(t *testing.T) {
+	pack := load(t)
+	for i := range pack.Rules {
+		r := &pack.Rules[i]
+		is, ok := predicates[nameOf(r)]
+		if !ok || r.Silent {
+			continue
+		}
+		for _, c := range r.Cases {
+			var e event
+			if err := json.Unmarshal(c.Events[0].JSON, &e); err != nil {
+				t.Fatal(err)
+			}
+			if got := is(filled(e)); got != (c.Alerts > 0) {
+				t.Errorf("%s: %s: the predicate says %v", c.Position, c.Name, got)
+			}
+		}
+	}
+}
+
+// filled adds to the event of a case what the predicates look at and the case leaves out.
+func filled(e event) event {
+	set := func(into map[string]any, key string, v any) {
+		if _, ok := into[key]; !ok {
+			into[key] = v
+		}
+	}
+	inner := func(key string) map[string]any {
+		set(e, key, map[string]any{})
+		m, _ := e[key].(map[string]any)
+		if m == nil {
+			m = map[string]any{}
+		}
+		return m
+	}
+	set(e, "stage", "ResponseComplete")
+	set(e, "verb", "get")
+	set(e, "auditID", "00000001-0000-4000-8000-000000000001")
+	set(e, "userAgent", "kubectl/v1.34.1 (linux/amd64) kubernetes/93248f9")
+	set(e, "requestURI", "/api/v1/x")
+	set(inner("user"), "username", "mallory")
+	set(inner("user"), "groups", []any{"system:authenticated"})
+	set(inner("annotations"), "authorization.k8s.io/decision", "allow")
+	if e.text("stage") != "RequestReceived" {
+		set(inner("responseStatus"), "code", 200.0)
+	}
+	return e
 }
