@@ -103,7 +103,7 @@ var morePredicates = map[string]func(event) bool{
 	"built-in-role-changed": func(e event) bool {
 		return (e.wrote("clusterroles", "roles") || e.gone("clusterroles", "roles")) && !e.machine() &&
 			regexp.MustCompile(`^(cluster-admin|admin|edit|view|system:.*)$`).MatchString(e.text("objectRef.name")) &&
-			!strings.HasPrefix(e.text("objectRef.name"), "system:metrics-server")
+			e.text("objectRef.name") != "system:coredns"
 	},
 	"binding-in-system-namespace": func(e event) bool {
 		return e.rbac("rolebindings") && !e.machine() && e.in("kube-system", "kube-public", "kube-node-lease")
