@@ -98,7 +98,7 @@ func monopolies() []monopoly {
 			"github.com/twmb/franz-go/pkg/kgo/...",
 			[]string{
 				"internal/kafka/...", "internal/embedded/...",
-				"ingest/...", "enrich", "alert", "alert/notify/...", "load/...", "cmd/auditmill",
+				"ingest/...", "enrich", "alert", "alert/notify/...", "alert/correlate", "load/...", "cmd/auditmill",
 			},
 			"what decodes, joins and matches takes values and returns values",
 		},

@@ -200,10 +200,13 @@ func (st *state) match(g *group, id string, at int64, value float64, d *detail) 
 	} else if cluster, ok := values["cluster"]; ok {
 		alert.Cluster = cluster
 	}
-	st.engine.feed(st.engine.set.Signals(st.ID, func(f ir.Field) []string {
-		if v, ok := values[f.Name]; ok {
-			return []string{v}
-		}
-		return nil
-	}, &alert, Source{}))
+	st.engine.feed(st.engine.set.Signals(Match{
+		Rule: st.ID, Time: micro(at), Alert: func() *schemas.Alert { return &alert },
+		Values: func(f ir.Field) []string {
+			if v, ok := values[f.Name]; ok {
+				return []string{v}
+			}
+			return nil
+		},
+	}))
 }

@@ -45,7 +45,7 @@
 //	    a signal is not missed.
 //
 // To first_seen and absence all signals of a slot, a 64th of the Timespan and at most an hour, are
-// as if they were there until its end; see Thinner.
+// as if they were there until its end; see Sender.Match.
 //
 // # Watermark
 //

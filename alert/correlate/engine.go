@@ -3,13 +3,14 @@ package correlate
 import (
 	"cmp"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// Limits bound the memory of one Engine, for each correlation.
+// Limits bound the memory of each correlation.
 type Limits struct {
 	Groups       int `mapstructure:"groups" doc:"most groups; beyond it those are forgotten whose last signal is oldest"`
 	Signals      int `mapstructure:"signals" doc:"most signals of all groups together; beyond it the groups whose last signal is oldest are forgotten"`
@@ -17,9 +18,17 @@ type Limits struct {
 	Seen         int `mapstructure:"seen" doc:"most combinations that a first_seen remembers; beyond it those are forgotten that were not seen for longest"`
 }
 
-// DefaultLimits keep a correlation below about 100 MiB in the worst case.
+// DefaultLimits keep a correlation below about 100 MiB in the worst case, in which somebody makes up groups.
 func DefaultLimits() Limits {
-	return Limits{Groups: 50_000, Signals: 400_000, GroupSignals: 20_000, Seen: 500_000}
+	return Limits{Groups: 30_000, Signals: 240_000, GroupSignals: 10_000, Seen: 300_000}
+}
+
+// share is the part of one of n partitions. A group has all its signals in one, so what bounds it stays.
+func (l Limits) share(n int) Limits {
+	n = max(n, 1)
+	return Limits{
+		Groups: max(l.Groups/n, 16), Signals: max(l.Signals/n, 2*l.GroupSignals), GroupSignals: l.GroupSignals, Seen: max(l.Seen/n, 16),
+	}
 }
 
 // Names of the limits, in metrics.
@@ -349,5 +358,22 @@ func (e *Engine) feed(s []Signal) {
 	}
 	for i := range s {
 		e.Add(&s[i], 0)
+	}
+}
+
+// tellOpen says what is known of alerts whose tile is not over.
+func (e *Engine) tellOpen() {
+	for _, st := range e.states {
+		if st.mode != eager && st.mode != deferred {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(st.groups)) {
+			g := st.groups[key]
+			for _, n := range slices.Sorted(maps.Keys(g.tiles)) {
+				if t := g.tiles[n]; t.fired && !t.final {
+					st.tell(g, t)
+				}
+			}
+		}
 	}
 }

@@ -179,7 +179,7 @@ func between(all []sample, from, to int64) []sample {
 	return some
 }
 
-func (r *reference) alert(id string, group []string, at int64, window []sample, newest sample, value string) {
+func (r *reference) alert(id string, at int64, window []sample, newest sample, value string) {
 	unique := map[string]bool{}
 	for _, s := range window {
 		unique[s.id] = true
@@ -216,7 +216,7 @@ func (r *reference) group(all []sample) {
 			end := r.slotEnd(s.at) + r.span
 			if i+1 == len(all) || all[i+1].at > end {
 				id := r.id(group, "silence", micro(end-r.span).Format(time.RFC3339Nano))
-				r.alert(id, group, end, []sample{s}, s, number(r.Timespan.Seconds()))
+				r.alert(id, end, []sample{s}, s, number(r.Timespan.Seconds()))
 				r.match(id, group, end)
 			}
 		}
@@ -225,7 +225,7 @@ func (r *reference) group(all []sample) {
 
 func (r *reference) silence(group []string, last sample, value string) {
 	id := r.id(group, "silence", shortID(last.id).String())
-	r.alert(id, group, last.at+r.span, []sample{last}, last, value)
+	r.alert(id, last.at+r.span, []sample{last}, last, value)
 	r.match(id, group, last.at+r.span)
 }
 
@@ -258,7 +258,7 @@ func (r *reference) sliding(group []string, all []sample, times []int64) {
 		to := (n+1)*r.span - 1
 		window := between(all, t.first, to)
 		last := window[len(window)-1]
-		r.alert(r.tileID(group, n), group, last.at, window, last, number(t.value))
+		r.alert(r.tileID(group, n), last.at, window, last, number(t.value))
 	}
 }
 
@@ -269,7 +269,7 @@ func (r *reference) windows(group []string, all []sample, times []int64) {
 		maximal := i == 0 || window[len(window)-1].at-times[i-1] > r.span
 		id := r.tileID(group, r.tile(at))
 		if _, has := r.alerts[id]; ok && maximal && !has && r.bounds(value) {
-			r.alert(id, group, at+r.span, window, window[len(window)-1], number(value))
+			r.alert(id, at+r.span, window, window[len(window)-1], number(value))
 			r.match(id, group, at+r.span)
 		}
 		zero, ok := r.value(nil)
@@ -303,7 +303,7 @@ func (r *reference) firstSeen(group []string, all []sample) {
 				continue
 			}
 			id := r.id(group, "seen", joined([]string{v}), time.UnixMicro(r.tile(s.at)*r.span).UTC().Format(time.RFC3339Nano))
-			r.alert(id, group, s.at, []sample{s}, s, "")
+			r.alert(id, s.at, []sample{s}, s, "")
 			r.match(id, group, s.at)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -27,11 +26,11 @@ func NewOffline(set *Set, limits Limits, now func() time.Time, emit func(a schem
 	return o
 }
 
-// Match takes a match of a rule, with what Set.Signals takes.
-func (o *Offline) Match(rule string, values func(ir.Field) []string, alert *schemas.Alert, at Source) {
-	signals := o.set.Signals(rule, values, alert, at)
+// Match takes a match of a rule.
+func (o *Offline) Match(m Match) {
+	signals := o.set.Signals(m)
 	for i := range signals {
-		o.engine.Add(&signals[i], at.Offset)
+		o.engine.Add(&signals[i], m.Source.Offset)
 	}
 	o.take()
 }
@@ -46,12 +45,13 @@ func (o *Offline) Event(at time.Time) {
 	}
 }
 
-// Close decides what can be decided if nothing more comes that is not newer than the newest event: a
+// Close tells the last word about what was raised, and decides what can be decided if nothing more comes that is not newer than the newest event: a
 // window or a silence that is not over then is not decided. It returns all alerts in the order of
 // their time, each as it was told last.
 func (o *Offline) Close() []schemas.Alert {
 	o.engine.ended = true
 	o.engine.Restore([]int64{o.newest.UnixMicro() + 1})
+	o.engine.tellOpen()
 	o.take()
 	all := make([]schemas.Alert, 0, len(o.alerts))
 	for _, a := range o.alerts {

@@ -146,37 +146,36 @@ func define(c ir.Correlation) (*definition, *ir.Fault) {
 }
 
 func (d *definition) setMode() *ir.Fault {
-	needsValue := false
+	d.mode = map[ir.CorrelationType]mode{
+		ir.ValueAvg: deferred, ir.ValuePercentile: deferred, ir.FirstSeen: seen, ir.Absence: absent,
+	}[d.Type]
+	few, many := 0, 0 // how many fields the type takes
 	switch d.Type {
 	case ir.EventCount:
 	case ir.Temporal, ir.TemporalOrdered:
 		if len(d.Condition) == 0 {
 			d.Condition = []ir.Bound{{Relation: ir.GreaterOrEqual, Number: float64(len(d.Rules))}}
 		}
-	case ir.ValueCount, ir.ValueSum:
-		needsValue = true
-	case ir.ValueAvg:
-		d.mode, needsValue = deferred, true
-	case ir.ValuePercentile:
-		d.mode, needsValue = deferred, true
-		if d.Percentile <= 0 || d.Percentile > 100 {
-			return d.fault("condition.percentile", fmt.Sprintf("must be above 0 and at most 100, is %v", d.Percentile), "")
-		}
-	case ir.FirstSeen:
-		d.mode = seen
-		return nil
-	case ir.Absence:
-		d.mode = absent
+	case ir.ValueCount:
+		few, many = 1, math.MaxInt
+	case ir.ValueSum, ir.ValueAvg, ir.ValuePercentile:
+		few, many = 1, 1
+	case ir.FirstSeen, ir.Absence:
 		return nil
 	default:
 		return d.fault("type", fmt.Sprintf("%q is no type of correlation", d.Type), "")
 	}
-	switch {
-	case needsValue && len(d.ValueNames) == 0:
-		return d.fault("condition.field", "is needed for "+string(d.Type), "say of which field")
-	case needsValue && d.Type != ir.ValueCount && len(d.ValueNames) != 1:
-		return d.fault("condition.field", "must be one field for "+string(d.Type), "")
-	case len(d.Condition) == 0:
+	if n := len(d.ValueNames); n < few || few > 0 && n > many {
+		return d.fault("condition.field", fmt.Sprintf("%s cannot work on %d fields", d.Type, n), "say of which field")
+	}
+	if d.Type == ir.ValuePercentile && (d.Percentile <= 0 || d.Percentile > 100) {
+		return d.fault("condition.percentile", fmt.Sprintf("must be above 0 and at most 100, is %v", d.Percentile), "")
+	}
+	return d.checkCondition()
+}
+
+func (d *definition) checkCondition() *ir.Fault {
+	if len(d.Condition) == 0 {
 		return d.fault("condition", "is missing", "write for example gte: 5")
 	}
 	for _, b := range d.Condition {
@@ -240,22 +239,26 @@ func (d *definition) holds(value float64) bool {
 	return true
 }
 
-// threshold is the least value that can satisfy the condition.
-func (d *definition) threshold() float64 {
-	least := 0.0
-	for _, b := range d.Condition {
-		if b.Relation == ir.Greater || b.Relation == ir.GreaterOrEqual || b.Relation == ir.Same {
-			least = max(least, b.Number)
-		}
-	}
-	return least
-}
-
 // rises reports whether the condition asks for more of something.
 func (d *definition) rises() bool {
 	return slices.ContainsFunc(d.Condition, func(b ir.Bound) bool {
 		return b.Relation == ir.Greater || b.Relation == ir.GreaterOrEqual
 	})
+}
+
+// TooHigh returns the ids of correlations whose threshold no group can reach within limits.
+func (s *Set) TooHigh(l Limits) []string {
+	var ids []string
+	for _, d := range s.rules {
+		// A signal has at most maxTuples values, and sums are not bounded by the number of signals.
+		most := map[ir.CorrelationType]int{ir.EventCount: l.GroupSignals, ir.ValueCount: l.GroupSignals * maxTuples}[d.Type]
+		for _, b := range d.Condition {
+			if most > 0 && b.Number > float64(most) && b.Relation != ir.Less && b.Relation != ir.LessOrEqual {
+				ids = append(ids, d.ID)
+			}
+		}
+	}
+	return slices.Compact(ids)
 }
 
 // Feeds reports whether the matches of a rule count for some correlation.

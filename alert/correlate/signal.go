@@ -67,37 +67,60 @@ type Source struct {
 // first in the order of the lists stay.
 const maxTuples = 64
 
-// Signals returns the signals of a match. rule is the id of the rule, values gives the values of any
-// field of the event, nil if it is absent, and alert is that of the match, made even for a silent rule.
+// Match is a match of a rule as the correlations that count it want to know it.
+type Match struct {
+	Rule string
+	Time time.Time // event_time
+	// Values gives the values of any field of the event; nil if it is absent.
+	Values func(ir.Field) []string
+	// Alert makes the alert of the match, even for a silent rule. It is called at most once, and not at all
+	// if no signal has to be sent.
+	Alert  func() *schemas.Alert
+	Source Source
+}
+
+// Signals returns the signals of a match.
 //
 // A field of group-by that is absent is a value of its own, the empty text; one with several values puts
 // the event in one group for each.
-func (s *Set) Signals(rule string, values func(ir.Field) []string, alert *schemas.Alert, at Source) []Signal {
+func (s *Set) Signals(m Match) []Signal { return s.signals(m, nil) }
+
+// signals returns those signals that pass; all if passes is nil.
+func (s *Set) signals(m Match, passes func(f feed, at int64, group []string, values [][]string) bool) []Signal {
 	var signals []Signal
-	for _, f := range s.feeds[rule] {
-		counted := lookup(f.values, values)
-		if counted == nil && len(f.values) > 0 {
-			counted = [][]string{}
-		}
-		extra := map[string][]string{}
-		for _, field := range f.fields {
-			if v := values(field); len(v) > 0 && !slices.Contains(f.GroupNames, field.Name) {
-				extra[field.String()] = slices.Clone(v)
+	var alert *schemas.Alert
+	for _, f := range s.feeds[m.Rule] {
+		counted := lookup(f.values, m.Values)
+		var extra map[string][]string
+		for _, group := range product(lookup(f.group, m.Values)) {
+			if passes != nil && !passes(f, m.Time.UnixMicro(), group, counted) {
+				continue
 			}
-		}
-		groups := product(lookup(f.group, values))
-		if len(f.group) == 0 {
-			groups = [][]string{{}}
-		}
-		for _, group := range groups {
+			if alert == nil {
+				alert = compact(m.Alert())
+			}
+			if extra == nil {
+				extra = f.extra(m.Values)
+			}
 			signals = append(signals, Signal{
-				V: schemas.Version, Correlation: f.ID, Rule: rule, EventID: alert.EventID, Cluster: alert.Cluster,
-				Time: alert.Time, Group: group, Values: counted, Fields: extra, Alert: compact(alert),
-				Partition: at.Partition, Offset: at.Offset,
+				V: schemas.Version, Correlation: f.ID, Rule: m.Rule, EventID: alert.EventID, Cluster: alert.Cluster,
+				Time: m.Time, Group: group, Values: counted, Fields: extra, Alert: alert,
+				Partition: m.Source.Partition, Offset: m.Source.Offset,
 			})
 		}
 	}
 	return signals
+}
+
+// extra are the fields that the correlation's texts need besides its group.
+func (f *feed) extra(values func(ir.Field) []string) map[string][]string {
+	extra := map[string][]string{}
+	for i, v := range lookup(f.fields, values) {
+		if len(v) > 0 && !slices.Contains(f.GroupNames, f.fields[i].Name) {
+			extra[f.fields[i].String()] = v
+		}
+	}
+	return extra
 }
 
 func lookup(fields []ir.Field, values func(ir.Field) []string) [][]string {

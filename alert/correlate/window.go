@@ -265,6 +265,20 @@ func (st *state) decideWindows(g *group) {
 		st.windows(g, from, w-st.span)
 	case eager, seen, absent:
 	}
+	st.closeTiles(g)
+	if g.hold <= w {
+		st.drop(g, g.lower(w-2*st.span))
+	}
+	if len(g.entries) == 0 && len(g.tiles) == 0 {
+		st.forget(g)
+		return
+	}
+	st.schedule(g)
+}
+
+// closeTiles says the last word about tiles that are over.
+func (st *state) closeTiles(g *group) {
+	w := st.watermark
 	for n, t := range g.tiles {
 		end := (n + 1) * st.span
 		if end > w {
@@ -283,14 +297,6 @@ func (st *state) decideWindows(g *group) {
 			delete(g.tiles, n)
 		}
 	}
-	if g.hold <= w {
-		st.drop(g, g.lower(w-2*st.span))
-	}
-	if len(g.entries) == 0 && len(g.tiles) == 0 {
-		st.forget(g)
-		return
-	}
-	st.schedule(g)
 }
 
 // drop forgets the n oldest entries.
