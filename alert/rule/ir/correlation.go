@@ -42,7 +42,8 @@ type Correlation struct {
 	// Rules are the ids of the rules and correlations whose matches count.
 	Rules []string
 	// GroupBy of each of Rules: for each rule the fields, in the order of GroupNames, that make
-	// matches belong together. The fields of a correlation in Rules are those of its own group.
+	// matches belong together. The fields of a correlation in Rules are those of its own group, and
+	// what it counted, its cluster; they have a Name alone.
 	GroupNames  []string
 	GroupFields map[string][]Field
 	// ValueFields of each of Rules are counted or computed with, for the types that take values.
