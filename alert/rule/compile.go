@@ -78,8 +78,7 @@ type scope struct {
 	event    bool
 	tests    map[string]*test
 	paths    *pathNode // of all paths below the scope's root
-	npaths   int
-	narrays  int
+	npaths   int       // nodes of the tree
 	nodes    map[string]*node
 	nmemos   int
 	extracts []ir.Extract
@@ -88,7 +87,7 @@ type scope struct {
 
 func newScope(event bool) *scope {
 	return &scope{
-		event: event, tests: map[string]*test{}, paths: newPathNode(), nodes: map[string]*node{}, computed: map[string]int{},
+		event: event, tests: map[string]*test{}, paths: &pathNode{}, npaths: 1, nodes: map[string]*node{}, computed: map[string]int{},
 	}
 }
 
@@ -98,7 +97,7 @@ type ref struct {
 	access  access
 	column  *columnPlan // of the columns
 	key     string      // of an entry
-	path    int         // in the path tree, for raw and for a strict column; else -1
+	path    *pathNode   // for raw, and for a strict column that may have to be looked up in the original
 	extract int         // of the computed
 	strict  bool        // where the column is blank, the original bytes decide
 }
@@ -131,7 +130,7 @@ type test struct {
 // elements is a compiled ir.Elements.
 type elements struct {
 	index      int // among those of the set
-	from       ref // the array; path is among the arrays of its scope
+	from       ref // the array
 	quantifier ir.Quantifier
 	empty      bool
 	scope      *scope
@@ -279,14 +278,14 @@ func (c *compiler) quantified(s *scope, in *ir.Elements) *test {
 	c.elements = append(c.elements, el)
 	switch {
 	case in.Array.Source == ir.Path:
-		el.from = ref{scope: s, access: accessRaw, path: s.array(in.Array.Path)}
+		el.from = ref{scope: s, access: accessRaw, path: s.below(in.Array.Path)}
 	case in.Array.Source == ir.Column && in.Array.Strict: // the original decides what is an array
-		el.from = ref{scope: c.event, access: accessRaw, path: c.event.array(in.Array.Path)}
+		el.from = ref{scope: c.event, access: accessRaw, path: c.event.below(in.Array.Path)}
 	default:
 		el.from = c.ref(s, in.Array)
 	}
 	el.root = c.expr(el.scope, in.Expr)
-	t.ref, t.elements = ref{scope: s, access: accessElements, path: -1}, el
+	t.ref, t.elements = ref{scope: s, access: accessElements}, el
 	return t
 }
 
@@ -296,13 +295,13 @@ func (c *compiler) related(s *scope, in *ir.Relate) *test {
 		return t
 	}
 	t.relate = &relate{left: c.ref(s, in.Left), right: c.ref(s, in.Right), relation: in.Relation, cased: in.Cased}
-	t.ref = ref{scope: s, access: accessRelate, path: -1}
+	t.ref = ref{scope: s, access: accessRelate}
 	for _, side := range []struct {
 		field ir.Field
 		ref   *ref
 	}{{in.Left, &t.relate.left}, {in.Right, &t.relate.right}} {
 		if side.ref.strict {
-			t.consult, side.ref.path = true, c.event.path(side.field.Path)
+			t.consult, side.ref.path = true, c.event.below(side.field.Path)
 		}
 	}
 	return t
@@ -310,7 +309,7 @@ func (c *compiler) related(s *scope, in *ir.Relate) *test {
 
 // ref finds a field.
 func (c *compiler) ref(s *scope, f ir.Field) ref {
-	r := ref{scope: s, path: -1}
+	r := ref{scope: s}
 	switch f.Source {
 	case ir.Column:
 		r.scope, r.access = c.event, columnAccess(f.Type)
@@ -320,7 +319,7 @@ func (c *compiler) ref(s *scope, f ir.Field) ref {
 		r.scope, r.access, r.key = c.event, accessEntry, f.Key
 		r.column = c.plan(f.Column, accessMap)
 	case ir.Path:
-		r.access, r.path = accessRaw, s.path(f.Path)
+		r.access, r.path = accessRaw, s.below(f.Path)
 	case ir.Leaves:
 		r.access = accessLeaves
 	case ir.Computed:
@@ -369,7 +368,7 @@ func (c *compiler) column(t *test, field ir.Field) {
 	atNull := t.atZero(field.Type)
 	t.blank = t.missing
 	if t.consult = t.missing != t.null || t.missing != atNull; t.consult {
-		t.path = c.event.path(field.Path)
+		t.path = c.event.below(field.Path)
 	}
 }
 
@@ -400,24 +399,6 @@ func (c *compiler) plan(name string, kind access) *columnPlan {
 	c.byName[name] = p
 	c.columns = append(c.columns, p)
 	return p
-}
-
-func (s *scope) path(keys []string) int {
-	n := s.paths.below(keys)
-	if n.path < 0 {
-		n.path = s.npaths
-		s.npaths++
-	}
-	return n.path
-}
-
-func (s *scope) array(keys []string) int {
-	n := s.paths.below(keys)
-	if n.array < 0 {
-		n.array = s.narrays
-		s.narrays++
-	}
-	return n.array
 }
 
 // fewTests of a column of texts are tried faster one by one than by a finder.

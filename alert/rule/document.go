@@ -12,7 +12,7 @@ type document struct {
 	row      int
 	data     []byte // of an event only if loaded
 	loaded   bool
-	read     bool // found holds what the paths lead to
+	read     bool // found is of data
 	found    rawEvent
 	verdicts []verdict // by test
 	nodes    []verdict // by node whose result is kept
@@ -84,7 +84,7 @@ func (e *Evaluator) originalOf(row int) []byte {
 func (e *Evaluator) paths(d *document) *rawEvent {
 	if !d.read {
 		d.read = true
-		d.found.read(d.scope, e.original(d))
+		d.found.begin(d.scope, e.original(d))
 	}
 	return &d.found
 }
@@ -180,7 +180,7 @@ func (e *Evaluator) decide(t *test, d *document) bool {
 
 // path decides a test by what stands at its path.
 func (e *Evaluator) path(t *test, d *document) bool {
-	for _, l := range e.paths(d).leaves[t.path] {
+	for _, l := range e.paths(d).leaves(t.path) {
 		var is bool
 		switch l.state {
 		case leafValue:
@@ -226,7 +226,10 @@ func (e *Evaluator) quantify(el *elements, d *document) bool {
 		if el.from.scope.event {
 			d = e.event
 		}
-		for _, array := range e.paths(d).arrays[el.from.path] {
+		for _, array := range e.paths(d).texts(el.from.path) {
+			if len(array) == 0 || array[0] != '[' {
+				continue
+			}
 			it := jsonscan.Array(array)
 			for !q.decided && it.Next() {
 				member.become(d.row, it.Value())

@@ -9,28 +9,26 @@ import (
 
 // pathNode is a node of the tree of all paths that the rules read from original bytes.
 type pathNode struct {
+	parent   *pathNode
+	index    int      // among the nodes of the tree
 	keys     []string // of the children, in their order
 	children []*pathNode
-	path     int // index of the path that ends here, -1 if none does
-	array    int // index among the arrays whose members are looked at one by one, else -1
 }
 
-func newPathNode() *pathNode { return &pathNode{path: -1, array: -1} }
-
-func (n *pathNode) below(keys []string) *pathNode {
-	for _, key := range keys {
-		n = n.child(key)
+// below returns the node at a path, which it makes if there is none.
+func (s *scope) below(path []string) *pathNode {
+	n := s.paths
+	for _, key := range path {
+		if i := slices.Index(n.keys, key); i >= 0 {
+			n = n.children[i]
+			continue
+		}
+		child := &pathNode{parent: n, index: s.npaths}
+		s.npaths++
+		n.keys, n.children = append(n.keys, key), append(n.children, child)
+		n = child
 	}
 	return n
-}
-
-func (n *pathNode) child(key string) *pathNode {
-	if i := slices.Index(n.keys, key); i >= 0 {
-		return n.children[i]
-	}
-	child := newPathNode()
-	n.keys, n.children = append(n.keys, key), append(n.children, child)
-	return child
 }
 
 // leaf is what stands at the end of a path: the text of a value, or why there is none.
@@ -52,119 +50,113 @@ const (
 // takes a deeper one for a value like an object. Kubernetes nests none.
 const maxNested = 8
 
-// rawEvent holds what the paths lead to in one event. It is filled once per event, for
-// all rules, and reuses its memory.
+// rawEvent holds what the paths lead to in one event. Each object is walked when a test first asks for
+// something in it, once and for all rules. The memory is used again.
 type rawEvent struct {
-	leaves [][]leaf   // by path
-	arrays [][][]byte // by array: each text that stands there
-	spans  [][]byte   // stack: of each object being walked, the last value of each wanted key
-	fault  error
+	nodes []place
+	spans [][]byte // stack: of each object being walked, the last value of each wanted key
+	fault error
 }
 
-// read walks data and collects the leaves of all paths of s.
-func (r *rawEvent) read(s *scope, data []byte) {
-	r.leaves, r.arrays = emptied(r.leaves, s.npaths), emptied(r.arrays, s.narrays)
-	r.spans, r.fault = r.spans[:0], nil
-	i := jsonscan.SkipSpace(data, 0)
-	if i == len(data) {
-		r.missing(s.paths)
-		return
-	}
-	r.value(s.paths, data[i:], 0)
+// place is what stands at a node.
+type place struct {
+	texts  [][]byte // JSON, arrays as they are; nil is a missing value
+	opened bool     // the places of the children are known
+	leaves []leaf   // texts with arrays looked through, if seen
+	seen   bool
 }
 
-// emptied returns n empty lists, made of those of lists.
-func emptied[T any](lists [][]T, n int) [][]T {
-	for len(lists) < n {
-		lists = append(lists, nil)
+// begin makes r an event of the paths of s.
+func (r *rawEvent) begin(s *scope, data []byte) {
+	for len(r.nodes) < s.npaths {
+		r.nodes = append(r.nodes, place{})
 	}
-	for i := range lists {
-		lists[i] = lists[i][:0]
+	for i := range r.nodes {
+		r.nodes[i].opened, r.nodes[i].seen = false, false
 	}
-	return lists
+	r.fault = nil
+	root := &r.nodes[s.paths.index]
+	root.texts = append(root.texts[:0], nil)
+	if i := jsonscan.SkipSpace(data, 0); i < len(data) {
+		root.texts[0] = data[i:]
+	}
 }
 
-func (r *rawEvent) value(n *pathNode, data []byte, nested int) {
-	if n.array >= 0 && nested == 0 && data[0] == '[' {
-		r.arrays[n.array] = append(r.arrays[n.array], data)
-		if n.path < 0 && len(n.keys) == 0 {
-			return
+// texts returns what stands at n, arrays as they are; nil is a missing value.
+func (r *rawEvent) texts(n *pathNode) [][]byte {
+	if n.parent != nil && !r.nodes[n.parent.index].opened {
+		r.open(n.parent)
+	}
+	return r.nodes[n.index].texts
+}
+
+// leaves returns what stands at n, with arrays looked through.
+func (r *rawEvent) leaves(n *pathNode) []leaf {
+	p := &r.nodes[n.index]
+	if !p.seen {
+		p.seen, p.leaves = true, p.leaves[:0]
+		for _, text := range r.texts(n) {
+			r.each(text, 0, func(l leaf) { p.leaves = append(p.leaves, l) })
 		}
 	}
-	switch {
-	case data[0] == '[' && nested < maxNested:
-		r.array(n, data, nested+1)
-		return
-	case n.path < 0:
-	case data[0] == 'n':
-		r.add(n.path, leaf{state: leafNull})
-	default:
-		r.add(n.path, leaf{text: data})
-	}
-	if len(n.keys) == 0 {
-		return
-	}
-	if data[0] != '{' {
-		r.missingBelow(n)
-		return
-	}
-	r.object(n, data)
+	return p.leaves
 }
 
-// object collects what stands below n in an object.
-func (r *rawEvent) object(n *pathNode, data []byte) {
-	base := len(r.spans)
+// open finds the places of the children of n.
+func (r *rawEvent) open(n *pathNode) {
+	texts := r.texts(n)
+	r.nodes[n.index].opened = true
+	for _, child := range n.children {
+		c := &r.nodes[child.index]
+		c.texts = c.texts[:0]
+	}
+	for _, text := range texts {
+		r.each(text, 0, func(l leaf) { r.object(n, l) })
+	}
+}
+
+// each calls visit for a text or, if it is an array, for its members.
+func (r *rawEvent) each(text []byte, nested int, visit func(leaf)) {
+	switch {
+	case text == nil:
+		visit(leaf{state: leafMissing})
+	case text[0] == 'n':
+		visit(leaf{state: leafNull})
+	case text[0] != '[' || nested >= maxNested:
+		visit(leaf{text: text})
+	default:
+		it, members := jsonscan.Array(text), 0
+		for it.Next() {
+			members++
+			r.each(it.Value(), nested+1, visit)
+		}
+		r.check(it.Err())
+		if members == 0 {
+			visit(leaf{state: leafEmpty})
+		}
+	}
+}
+
+// object adds what a leaf at n holds to the places of its children.
+func (r *rawEvent) object(n *pathNode, l leaf) {
+	r.spans = r.spans[:0]
 	for range n.keys {
 		r.spans = append(r.spans, nil)
 	}
-	it := jsonscan.Object(data)
-	for it.Next() {
-		if i := n.find(it.Key()); i >= 0 {
-			r.spans[base+i] = it.Value() // the last of duplicates, as the API server reads them
+	if l.state == leafValue && l.text[0] == '{' {
+		it := jsonscan.Object(l.text)
+		for it.Next() {
+			if i := n.find(it.Key()); i >= 0 {
+				r.spans[i] = it.Value() // the last of duplicates, as the API server reads them
+			}
 		}
+		r.check(it.Err())
 	}
-	r.check(it.Err())
 	for i, child := range n.children {
-		if span := r.spans[base+i]; span != nil {
-			r.value(child, span, 0)
-		} else {
-			r.missing(child)
-		}
-	}
-	r.spans = r.spans[:base]
-}
-
-func (r *rawEvent) array(n *pathNode, data []byte, nested int) {
-	members := 0
-	it := jsonscan.Array(data)
-	for it.Next() {
-		members++
-		r.value(n, it.Value(), nested)
-	}
-	r.check(it.Err())
-	if members > 0 {
-		return
-	}
-	if n.path >= 0 {
-		r.add(n.path, leaf{state: leafEmpty})
-	}
-	r.missingBelow(n)
-}
-
-func (r *rawEvent) missing(n *pathNode) {
-	if n.path >= 0 {
-		r.add(n.path, leaf{state: leafMissing})
-	}
-	r.missingBelow(n)
-}
-
-func (r *rawEvent) missingBelow(n *pathNode) {
-	for _, child := range n.children {
-		r.missing(child)
+		c := &r.nodes[child.index]
+		c.texts = append(c.texts, r.spans[i])
 	}
 }
-
-func (r *rawEvent) add(path int, l leaf) { r.leaves[path] = append(r.leaves[path], l) }
 
 func (r *rawEvent) check(err error) {
 	if err != nil && r.fault == nil {

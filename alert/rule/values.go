@@ -49,7 +49,7 @@ func (e *Evaluator) values(r *ref, d *document, visit func(value) bool) {
 }
 
 func (e *Evaluator) leaves(r *ref, d *document, visit func(value) bool) {
-	for _, l := range e.paths(d).leaves[r.path] {
+	for _, l := range e.paths(d).leaves(r.path) {
 		if l.state != leafValue {
 			continue
 		}
@@ -210,9 +210,9 @@ func (e *Evaluator) Values(row int, field ir.Field) []string {
 		_, _ = eachLeaf(e.shown.data, add) // what stands before the damage is shown
 	default:
 		s := newScope(false)
-		at := s.path(field.Path)
-		e.shown.found.read(s, e.shown.data)
-		for _, l := range e.shown.found.leaves[at] {
+		at := s.below(field.Path)
+		e.shown.found.begin(s, e.shown.data)
+		for _, l := range e.shown.found.leaves(at) {
 			if l.state == leafValue {
 				add(l.text)
 			}
