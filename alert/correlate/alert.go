@@ -171,7 +171,11 @@ func (st *state) sentence(look func(ir.Field) []string, a *schemas.Alert) string
 	case ir.FirstSeen:
 		fmt.Fprintf(&b, "not seen for %s", st.Timespan)
 	case ir.EventCount, ir.Temporal, ir.TemporalOrdered:
-		fmt.Fprintf(&b, "%d events within %s", a.Events, st.Timespan)
+		plural := "s"
+		if a.Events == 1 {
+			plural = ""
+		}
+		fmt.Fprintf(&b, "%d event%s within %s", a.Events, plural, st.Timespan)
 	case ir.ValueCount, ir.ValueSum, ir.ValueAvg, ir.ValuePercentile:
 		fmt.Fprintf(&b, "%s of %s is %s within %s", st.valueName(), strings.Join(st.ValueNames, ", "),
 			a.Values[st.valueName()], st.Timespan)

@@ -297,3 +297,28 @@ func BenchmarkEngine(b *testing.B) {
 		})
 	}
 }
+
+// One actor who does a lot, of which nothing comes, a little out of order: the worst that happens every day.
+func BenchmarkHotGroup(b *testing.B) {
+	for _, kind := range []ir.CorrelationType{ir.EventCount, ir.ValueCount, ir.Temporal, ir.TemporalOrdered, ir.ValueSum} {
+		b.Run(string(kind), func(b *testing.B) {
+			c := correlation(kind, 2, 5*time.Minute, time.Minute, bound(ir.GreaterOrEqual, 9_000))
+			set, err := Compile([]ir.Correlation{c})
+			if err != nil {
+				b.Fatal(err)
+			}
+			e := NewEngine(set, DefaultLimits(), testNow)
+			rnd := rand.New(rand.NewSource(1))
+			n := 0
+			for b.Loop() {
+				second := float64(n) / 25 // 7,500 in the window
+				s := sample{at: at(second - rnd.Float64()).UnixMicro(), id: eventName(n), group: []string{"eve"}, values: []string{"1"}}
+				e.Add(s.signal(c), int64(n))
+				if n++; n%1000 == 0 {
+					e.Clock(Clock{Of: 1, Time: at(second)})
+					e.Take()
+				}
+			}
+		})
+	}
+}

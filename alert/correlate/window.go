@@ -158,10 +158,27 @@ func (st *state) arrived(g *group, n *entry, last bool) {
 		return
 	}
 	to := min(n.time+st.span, g.newest-1)
-	if !st.feedsOthers && st.allFired(g, n.time, to) {
+	if !st.feedsOthers && st.allFired(g, n.time, to) || st.hopeless(g, n) {
 		return
 	}
 	st.sweep(g, n.time, to, func(p point) { st.satisfy(g, p) })
+}
+
+// hopeless reports whether not even all entries of the windows that an entry is in, up to the newest signal, satisfy the
+// condition together, as in a stream that is a little out of order. It costs what is out of order.
+func (st *state) hopeless(g *group, n *entry) bool {
+	if _, inOrder := g.live.(*ordered); inOrder || n.time < g.newest-st.span {
+		return false
+	}
+	more := g.entries[g.lower(n.time-st.span):g.lower(g.liveFrom)]
+	for _, e := range more {
+		g.live.add(e)
+	}
+	value, ok := g.live.value(never)
+	for _, e := range more {
+		g.live.remove(e)
+	}
+	return !ok || !st.holds(value)
 }
 
 func (st *state) allFired(g *group, from, to int64) bool {
