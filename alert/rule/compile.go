@@ -183,6 +183,9 @@ func (c *compiler) expr(s *scope, e ir.Expr) *node {
 		if t.consult {
 			cost += accessRaw.cost() / 2
 		}
+		if t.column == nil || t.column.kind != accessDict && t.column.kind != accessDicts {
+			cost += 20 * (len(t.matcher.regexps) + len(t.matcher.networks)) // for each value
+		}
 		return s.node(&node{op: opTest, test: t, cost: cost})
 	case *ir.Elements:
 		t := c.quantified(s, e)

@@ -41,6 +41,8 @@ type dictState struct {
 	posted   bool
 	starts   []int32
 	postings []int32
+	empty    bitmap // rows that are null or empty, if known
+	known    bool
 }
 
 // maxCached bounds the bytes that a dictState keeps of values between batches: user agents and
@@ -60,7 +62,7 @@ func newDictState(plan *columnPlan) *dictState {
 }
 
 func (d *dictState) reset(rows int) {
-	d.rows, d.posted, d.fault = rows, false, nil
+	d.rows, d.posted, d.known, d.fault = rows, false, false, nil
 	d.codes, d.owner, d.values = d.codes[:0], d.owner[:0], nil
 	for _, n := range d.numbers {
 		d.codeOf[n] = 0
@@ -248,6 +250,17 @@ func (d *dictState) post() {
 	for code := range d.counts {
 		d.counts[code] = d.starts[code+1] - d.starts[code]
 	}
+}
+
+// blankRows returns the rows that are null or empty.
+func (d *dictState) blankRows() bitmap {
+	if !d.known {
+		d.known = true
+		d.empty = resize(d.empty, words(d.rows))
+		clear(d.empty)
+		d.blanks(d.empty.set)
+	}
+	return d.empty
 }
 
 // blanks calls visit for each row that is null or empty.

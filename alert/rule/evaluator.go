@@ -276,20 +276,17 @@ func (e *Evaluator) evalTest(t *test, sel, lo, hi bitmap) {
 	if !t.consult {
 		return
 	}
-	maybe := func(row int) {
-		if sel.has(row) {
+	if t.column != nil && e.columns[t.column.index].dict != nil {
+		for i, w := range e.columns[t.column.index].dict.blankRows() {
+			hi[i] |= sel[i] & w
+		}
+		return
+	}
+	sel.each(func(row int) {
+		if e.blank(t, row) {
 			hi.set(row)
 		}
-	}
-	if t.column != nil && e.columns[t.column.index].dict != nil {
-		e.columns[t.column.index].dict.blanks(maybe)
-	} else {
-		sel.each(func(row int) {
-			if e.blank(t, row) {
-				hi.set(row)
-			}
-		})
-	}
+	})
 }
 
 // few is how much smaller than the batch a selection must be for looking at each of its
