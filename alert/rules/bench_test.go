@@ -150,6 +150,12 @@ func published(b *testing.B) *rule.Set {
 // the one shipped may be named by AUDITMILL_RECORDING.
 func encoded(b *testing.B, size int) (values [][]byte, events int) {
 	b.Helper()
+	lines := recorded(b)
+	return encode(b, lines, size), len(lines)
+}
+
+func recorded(b *testing.B) [][]byte {
+	b.Helper()
 	name := recording
 	if other := os.Getenv("AUDITMILL_RECORDING"); other != "" {
 		name = other
@@ -158,7 +164,7 @@ func encoded(b *testing.B, size int) (values [][]byte, events int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return encode(b, lines, size), len(lines)
+	return lines
 }
 
 func encode(b *testing.B, lines [][]byte, size int) (values [][]byte) {
@@ -260,10 +266,7 @@ func BenchmarkDecode(b *testing.B) {
 // batch and evaluate 200 rules. Once as recorded, attacks and the noise around them included,
 // and once with the events alone for which no rule has to parse the raw event.
 func BenchmarkBatch(b *testing.B) {
-	lines, err := ruletest.Recording(recording)
-	if err != nil {
-		b.Fatal(err)
-	}
+	lines := recorded(b)
 	for _, n := range []int{200, 2000} {
 		set := many(b, n)
 		b.Run(fmt.Sprintf("rules=%d/recorded", n), func(b *testing.B) { benchmarkBatch(b, set, lines) })
