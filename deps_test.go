@@ -98,7 +98,7 @@ func monopolies() []monopoly {
 			"github.com/twmb/franz-go/pkg/kgo/...",
 			[]string{
 				"internal/kafka/...", "internal/embedded/...",
-				"ingest/...", "enrich", "alert", "alert/notify/...", "alert/correlate", "load/...", "cmd/auditmill",
+				"ingest/...", "enrich", "alert", "alert/notify/...", "alert/correlate", "load/...", "offline", "cmd/auditmill",
 			},
 			"what decodes, joins and matches takes values and returns values",
 		},
@@ -114,7 +114,7 @@ func monopolies() []monopoly {
 
 // pure packages import none of the packages through which the world comes in.
 func pure() (pkgs, world []string) {
-	return []string{"schemas", "alert/rule", "alert/rule/ir", "alert/rule/sigma"},
+	return []string{"schemas", "alert/rule", "alert/rule/ir", "alert/rule/sigma", "alert/rule/falco"},
 		[]string{"net", "net/http", "os", "os/exec", "database/sql"}
 }
 

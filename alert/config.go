@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/auditmill/auditmill/alert/correlate"
 	"github.com/auditmill/auditmill/alert/notify"
 	"github.com/auditmill/auditmill/internal/conf"
 )
@@ -16,6 +17,7 @@ type Config struct {
 	SessionTimeout time.Duration      `mapstructure:"session_timeout" doc:"after this time without a heartbeat Kafka gives the partitions of an instance to the others"`
 	MaxPollRecords int                `mapstructure:"max_poll_records" doc:"most records (batches of events) evaluated before their offsets are committed"`
 	Rules          RulesConfig        `mapstructure:"rules" doc:"which rules are evaluated"`
+	Correlate      correlate.Config   `mapstructure:"correlate" doc:"how the matches of several events are put together"`
 	Slack          notify.SlackConfig `mapstructure:"slack" doc:"where alerts are posted; without webhook_url and bot_token nowhere"`
 	Notify         notify.Config      `mapstructure:"notify" doc:"how alerts are taken from Kafka to be posted"`
 }
@@ -37,7 +39,7 @@ type RulesConfig struct {
 func DefaultConfig() Config {
 	return Config{
 		Group: "auditmill-alert", SessionTimeout: 10 * time.Second, MaxPollRecords: 64, Rules: RulesConfig{Embedded: true, AuditLevel: "RequestResponse", Matching: "all", ReloadInterval: 10 * time.Second},
-		Slack: notify.DefaultSlackConfig(), Notify: notify.DefaultConfig(),
+		Correlate: correlate.DefaultConfig(), Slack: notify.DefaultSlackConfig(), Notify: notify.DefaultConfig(),
 	}
 }
 
@@ -74,5 +76,5 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("rules.reload_interval: must be 0 or at least 1s, is %s", i))
 	}
 	return errors.Join(append(errs,
-		conf.Join("slack", c.Slack.Validate()), conf.Join("notify", c.Notify.Validate()))...)
+		conf.Join("correlate", c.Correlate.Validate()), conf.Join("slack", c.Slack.Validate()), conf.Join("notify", c.Notify.Validate()))...)
 }

@@ -99,7 +99,7 @@ type world struct {
 func newWorld(t testing.TB, opts ...kfake.Opt) *world {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{
-		kfake.NumBrokers(1), kfake.SeedTopics(4, schemas.TopicEnriched, schemas.TopicAlerts),
+		kfake.NumBrokers(1), kfake.SeedTopics(4, schemas.TopicEnriched, schemas.TopicAlerts, schemas.TopicSignals, schemas.TopicSeen),
 		kfake.SeedTopics(1, schemas.TopicNotifications, schemas.TopicDead),
 	}, opts...)...)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/auditmill/auditmill/schemas"
 )
 
 // around is how far before and after the event the query of an alert looks.
@@ -36,6 +38,21 @@ func query(eventID, cluster, actor, sourceIP string, at, received time.Time) str
 	}
 	b.WriteString("\nORDER BY event_time")
 	return b.String()
+}
+
+// complete gives the alert of a correlation its query: all events behind it, or what the actor of the last did.
+func complete(a *schemas.Alert) {
+	if len(a.EventIDs) < 2 {
+		a.Query = query(a.EventID, a.Cluster, a.Actor, a.SourceIP, a.LastTime, time.Time{})
+		return
+	}
+	ids := make([]string, len(a.EventIDs))
+	for i, id := range a.EventIDs {
+		ids[i] = "unhex(" + quote(id) + ")"
+	}
+	a.Query = fmt.Sprintf("SELECT event_time, cluster, actor, verb, api_group, resource, subresource, namespace, name, outcome, code, source_ip\n"+
+		"FROM events\nWHERE event_time BETWEEN %s AND %s\n  AND event_id IN (%s)\nORDER BY event_time",
+		timestamp(a.FirstTime.Add(-time.Second)), timestamp(a.LastTime.Add(time.Second)), strings.Join(ids, ", "))
 }
 
 func equals(column, value string) string {

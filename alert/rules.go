@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auditmill/auditmill/alert/correlate"
 	"github.com/auditmill/auditmill/alert/rule"
 	"github.com/auditmill/auditmill/alert/rule/ir"
 )
@@ -19,6 +20,8 @@ type ruleset struct {
 	version string // of the files, so that two sets can be told apart
 	pack    *ir.Pack
 	set     *rule.Set
+
+	correlations *correlate.Set
 }
 
 // ruleFiles are the bytes of all files that a configuration names.
@@ -87,7 +90,11 @@ func (f *ruleFiles) compile(cfg RulesConfig) (*ruleset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("alert.rules: %w", err)
 	}
-	return &ruleset{version: f.version, pack: pack, set: set}, nil
+	correlations, err := correlate.Compile(pack.Correlations)
+	if err != nil {
+		return nil, fmt.Errorf("alert.rules: %w", err)
+	}
+	return &ruleset{version: f.version, pack: pack, set: set, correlations: correlations}, nil
 }
 
 // disable leaves rules out.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditmill/auditmill/alert/correlate"
 	"github.com/auditmill/auditmill/alert/notify"
 	"github.com/auditmill/auditmill/alert/rules"
 	"github.com/auditmill/auditmill/internal/kafka"
@@ -54,10 +56,18 @@ type Service struct {
 	log      *slog.Logger
 	metrics  *metrics
 	rules    atomic.Pointer[ruleset]
+	sender   atomic.Pointer[correlate.Sender] // nil until Run knows the topics
+	sources  *sources                         // set by Run
 	reloader *reloader
 	workers  chan *worker
 	kafka    *kafka.Metrics
 	notifier *notify.Notifier // nil if nothing is to be posted
+
+	correlator *correlate.Service
+
+	mu       sync.Mutex
+	assigned map[int32]bool // partitions of audit.enriched.v1
+	lost     []int32        // of them, since the last look
 
 	client *kgo.Client // set by Run
 	more   []kgo.Opt   // of tests, for the consumer
@@ -82,10 +92,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, deps: deps, log: deps.Logger, metrics: newMetrics(deps.Registry),
+		cfg: cfg, deps: deps, log: deps.Logger, metrics: newMetrics(deps.Registry), assigned: map[int32]bool{},
 		kafka: kafka.NewMetrics(deps.Registry, "alert"), workers: make(chan *worker, runtime.GOMAXPROCS(0)),
 	}
 	s.reloader = &reloader{service: s, loaded: deps.Now()}
+	s.correlator, err = correlate.New(cfg.Correlate, correlate.Deps{
+		Kafka: deps.Kafka, Logger: s.log.With("component", "correlate"), Registry: deps.Registry, Metrics: s.kafka, Now: deps.Now,
+		Complete: complete, Ready: func(problem error) { s.ready("correlate", problem) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("alert: %w", err)
+	}
 	s.use(rules)
 	for range cap(s.workers) {
 		s.workers <- &worker{service: s, reader: schemas.NewReader()}
@@ -100,6 +117,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) use(rules *ruleset) {
 	s.metrics.know(rules.pack)
 	s.rules.Store(rules)
+	s.correlator.Replace(rules.correlations)
+	if sender := s.sender.Load(); sender != nil {
+		sender.Replace(rules.correlations)
+	}
 }
 
 // Rules answers HTTP requests with the rules in use, and what is wrong with newer files.
@@ -141,6 +162,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.evaluate(running) })
 	group.Go(func() error { return s.reloader.run(running) })
+	group.Go(func() error { return s.correlator.Run(running) })
 	if s.notifier != nil {
 		group.Go(func() error { return s.notifier.Run(running) })
 	}
@@ -150,11 +172,11 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) evaluate(ctx context.Context) error {
 	client, err := kafka.NewClient(s.deps.Kafka, append([]kgo.Opt{
 		kgo.ConsumerGroup(s.cfg.Group), kgo.SessionTimeout(s.cfg.SessionTimeout), kgo.ConsumeTopics(schemas.TopicEnriched),
+		// Control records are the last of most partitions: without them nobody would know that the end is reached.
+		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.BlockRebalanceOnPoll(), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second),
-		kgo.OnPartitionsRevoked(s.revoked),
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
-			s.metrics.forget(m[schemas.TopicEnriched])
-		}),
+		kgo.OnPartitionsAssigned(s.gained), kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { s.forget(m[schemas.TopicEnriched]) }),
 		kgo.ProducerLinger(0), kgo.WithHooks(s.kafka),
 	}, s.more...)...)
 	if err != nil {
@@ -168,12 +190,26 @@ func (s *Service) evaluate(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := s.prepareSources(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	s.ready("alert", nil)
 	defer s.ready("alert", errors.New("stopped"))
 	for ctx.Err() == nil {
-		fetches := client.PollRecords(ctx, s.cfg.MaxPollRecords)
+		wait, cancel := context.WithTimeout(ctx, pollWait)
+		fetches := client.PollRecords(wait, s.cfg.MaxPollRecords)
+		cancel()
 		err := s.cycle(ctx, fetches)
+		if err == nil && ctx.Err() == nil {
+			err = s.tick(ctx)
+		}
 		client.AllowRebalance()
+		if ctx.Err() != nil && kafka.ClassOf(err) == kafka.ClassCancelled {
+			err = nil // a clock not written is no loss
+		}
 		if err != nil {
 			return err
 		}
@@ -191,9 +227,31 @@ const drainTimeout = 10 * time.Second
 
 // revoked runs between polls, when everything fetched is done and marked.
 func (s *Service) revoked(ctx context.Context, client *kgo.Client, m map[string][]int32) {
-	s.metrics.forget(m[schemas.TopicEnriched])
+	s.forget(m[schemas.TopicEnriched])
 	if err := client.CommitMarkedOffsets(ctx); err != nil {
 		s.log.Warn("offsets not committed before giving partitions away", "topic", schemas.TopicEnriched, "err", err)
+	}
+}
+
+// gained and forget keep track of the partitions that this instance reads.
+func (s *Service) gained(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range m[schemas.TopicEnriched] {
+		s.assigned[p] = true
+	}
+}
+
+func (s *Service) forget(partitions []int32) {
+	s.metrics.forget(partitions)
+	if sender := s.sender.Load(); sender != nil {
+		sender.Forget(partitions...)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range partitions {
+		delete(s.assigned, p)
+		s.lost = append(s.lost, p)
 	}
 }
 
@@ -233,6 +291,9 @@ func (s *Service) cycle(ctx context.Context, fetches kgo.Fetches) error {
 		}
 		return err
 	}
+	for _, r := range done {
+		s.sources.next[r.Partition] = r.Offset + 1
+	}
 	// Only now: after a change of leader a partition can be in the fetches twice.
 	s.client.MarkCommitRecords(done...)
 	return nil
@@ -243,7 +304,7 @@ func (s *Service) check(ctx context.Context, fetches kgo.Fetches) error {
 	var fatal error
 	fetches.EachError(func(topic string, partition int32, err error) {
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded): // pollWait is over
 		case kafka.Fatal(err):
 			fatal = fmt.Errorf("reading %s/%d: %w", topic, partition, err)
 		default:

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -28,7 +31,9 @@ type worker struct {
 type outcome struct {
 	rows, bytes int
 	received    time.Time
+	newest      time.Time
 	alerts      []*kgo.Record
+	signals     []*kgo.Record
 	rules       []*ir.Rule // by alert
 	dead        *kafka.Dead
 }
@@ -56,31 +61,48 @@ func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
 	if out.rows > 0 {
 		out.received = row{batch, 0}.time("received_at")
 	}
-	w.take()
-	now, first, last := w.service.deps.Now(), w.service.cfg.Rules.Matching == "first", -1
-	var failed error
-	err = w.evaluator.Match(batch, func(index, n int) {
-		r := &w.rules.pack.Rules[index]
-		if r.Silent || first && n == last {
-			return
-		}
-		last = n
-		alert := Make(&r.Meta, batch, n, func(f ir.Field) []string { return w.evaluator.Values(n, f) }, now)
-		record, err := record(&alert)
-		if err != nil {
-			failed = err
-			return
-		}
-		out.alerts, out.rules = append(out.alerts, record), append(out.rules, r)
-	})
+	out.newest = newest(batch)
+	failed := w.match(&out, r, batch, &err)
 	stats := w.evaluator.Stats()
 	w.service.metrics.parsed.Add(float64(stats.Parsed - w.parsed))
 	w.parsed = stats.Parsed
 	if err = errors.Join(err, failed); err != nil {
-		out.alerts, out.rules = nil, nil
+		out.alerts, out.signals, out.rules = nil, nil, nil
 		return bury(reasonUndecoded, err)
 	}
 	return out, nil
+}
+
+// match adds to out what the rows of a batch raise and say to correlations. err becomes that of the engine.
+func (w *worker) match(out *outcome, r *kgo.Record, batch arrow.RecordBatch, err *error) (failed error) {
+	w.take()
+	now, first, last := w.service.deps.Now(), w.service.cfg.Rules.Matching == "first", -1
+	*err = w.evaluator.Match(batch, func(index, row int) {
+		matched := &w.rules.pack.Rules[index]
+		values := func(f ir.Field) []string { return w.evaluator.Values(row, f) }
+		var made *schemas.Alert
+		makeAlert := func() *schemas.Alert {
+			if made == nil {
+				a := Make(&matched.Meta, batch, row, values, now)
+				made = &a
+			}
+			return made
+		}
+		if signalErr := w.signal(out, matched, r, values, makeAlert); signalErr != nil {
+			failed = signalErr
+		}
+		if matched.Silent || first && row == last {
+			return
+		}
+		last = row
+		record, recordErr := record(makeAlert())
+		if recordErr != nil {
+			failed = recordErr
+			return
+		}
+		out.alerts, out.rules = append(out.alerts, record), append(out.rules, matched)
+	})
+	return failed
 }
 
 // take makes the set in use the one that is evaluated.
@@ -109,6 +131,9 @@ func checkVersion(r *kgo.Record) error {
 // that came of them is acknowledged by Kafka.
 func (w *worker) process(ctx context.Context, records []*kgo.Record) error {
 	for _, r := range records {
+		if r.Attrs.IsControl() {
+			continue
+		}
 		start := time.Now()
 		out, err := w.evaluate(r)
 		if err != nil {
@@ -118,6 +143,9 @@ func (w *worker) process(ctx context.Context, records []*kgo.Record) error {
 		w.service.metrics.stage.BytesIn.Add(float64(out.bytes))
 		if err := w.service.write(ctx, out); err != nil {
 			return err
+		}
+		if sender := w.service.sender.Load(); sender != nil {
+			sender.Evaluated(r.Partition, out.newest, time.Now())
 		}
 		bytes := 0
 		for i, alert := range out.alerts {
@@ -135,7 +163,7 @@ func (w *worker) process(ctx context.Context, records []*kgo.Record) error {
 // write produces what came of a record and returns when it is acknowledged. It gives up
 // only on errors that stay, and when ctx ends.
 func (s *Service) write(ctx context.Context, out outcome) error {
-	pending := out.alerts
+	pending := slices.Concat(out.signals, out.alerts)
 	if out.dead != nil {
 		pending = out.dead.Records(schemas.TopicDead)
 	}

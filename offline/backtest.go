@@ -43,6 +43,7 @@ const (
 	MaxActors   = 1000
 	MaxExamples = 3
 	others      = "(others)"
+	unknown     = "(unknown)"
 )
 
 func (r *RuleReport) add(m *Match, actor string) {
@@ -51,7 +52,11 @@ func (r *RuleReport) add(m *Match, actor string) {
 		actor = others
 	}
 	r.Actors[actor]++
-	r.Days[m.Time.UTC().Format(time.DateOnly)]++
+	day := unknown
+	if !m.Time.IsZero() {
+		day = m.Time.UTC().Format(time.DateOnly)
+	}
+	r.Days[day]++
 	if len(r.Examples) < MaxExamples {
 		r.Examples = append(r.Examples, m)
 	}
@@ -132,7 +137,7 @@ func (b *backtest) add(f *found) error {
 		b.byID[f.match.RuleID] = r
 	}
 	b.report.Matches++
-	r.add(f.match, f.actor)
+	r.add(f.match, f.alert.Actor)
 	return nil
 }
 

@@ -1,10 +1,12 @@
 package offline
 
 import (
-	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/auditmill/auditmill/alert"
+	"github.com/auditmill/auditmill/alert/correlate"
 	"github.com/auditmill/auditmill/alert/rule"
 	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/schemas"
@@ -12,14 +14,23 @@ import (
 
 // engine evaluates a pack: its rules on batches, and its correlations on their matches.
 type engine struct {
-	pack      *ir.Pack
-	evaluator *rule.Evaluator
+	pack       *ir.Pack
+	metas      map[string]*ir.Meta
+	evaluator  *rule.Evaluator
+	set        *correlate.Set
+	correlator *correlate.Offline // nil if the pack has no correlation
+	origins    map[string]Origin  // by event_id, of events that count for a correlation
+	rows       int64              // of all batches before
+
+	add    func(*found) error // of the call in progress
+	row    int                // that is being looked at
+	failed error
 }
 
 // found is an alert that a pack would raise.
 type found struct {
 	match *Match
-	actor string
+	alert *schemas.Alert
 	row   int // of the batch
 }
 
@@ -28,34 +39,90 @@ func newEngine(pack *ir.Pack) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &engine{pack: pack, evaluator: set.NewEvaluator()}, nil
+	e := &engine{pack: pack, metas: map[string]*ir.Meta{}, evaluator: set.NewEvaluator(), origins: map[string]Origin{}}
+	for i := range pack.Correlations {
+		e.metas[pack.Correlations[i].ID] = &pack.Correlations[i].Meta
+	}
+	if len(pack.Correlations) > 0 {
+		if e.set, err = correlate.Compile(pack.Correlations); err != nil {
+			return nil, err
+		}
+		e.correlator = correlate.NewOffline(e.set, correlate.DefaultLimits(), time.Now, e.raised)
+	}
+	return e, nil
 }
 
 // batch calls add for what the rows of a batch raise, by row and then by rule.
 func (e *engine) batch(batch arrow.RecordBatch, origin func(row int) Origin, add func(*found) error) error {
-	var failed error
+	e.add, e.row = add, 0
 	err := e.evaluator.Match(batch, func(index, row int) {
-		r := &e.pack.Rules[index]
-		if failed != nil || r.Silent {
+		if e.failed != nil {
 			return
 		}
-		failed = add(&found{match: e.newMatch(&r.Meta, batch, row, origin(row)), actor: text(batch, "actor", row), row: row})
+		e.pass(batch, row)
+		r := &e.pack.Rules[index]
+		values := func(f ir.Field) []string { return e.evaluator.Values(row, f) }
+		var made *schemas.Alert
+		makeAlert := func() *schemas.Alert {
+			if made == nil {
+				a := alert.Make(&r.Meta, batch, row, values, time.Now())
+				made = &a
+			}
+			return made
+		}
+		if e.correlator != nil && e.set.Feeds(r.ID) {
+			e.origins[makeAlert().EventID] = origin(row)
+			e.correlator.Match(correlate.Match{
+				Rule: r.ID, Time: made.Time, Values: values, Alert: makeAlert, Source: correlate.Source{Offset: e.rows + int64(row)},
+			})
+		}
+		if !r.Silent && e.failed == nil {
+			a := makeAlert()
+			e.failed = add(&found{newMatch(&r.Meta, a, values, text(batch, "stage", row), origin(row)), a, row})
+		}
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		e.pass(batch, int(batch.NumRows()))
+		err = e.failed
 	}
-	return failed
+	e.rows += batch.NumRows()
+	return err
 }
 
-// end calls add for what is raised because no more events come.
-func (e *engine) end(func(*found) error) error { return nil }
+// pass tells the correlations that the rows before row were looked at.
+func (e *engine) pass(batch arrow.RecordBatch, row int) {
+	for ; e.row < row; e.row++ {
+		if e.correlator != nil {
+			e.correlator.Event(when(batch, e.row))
+		}
+	}
+}
 
-func (e *engine) newMatch(m *ir.Meta, batch arrow.RecordBatch, row int, at Origin) *Match {
-	values := func(f ir.Field) []string { return e.evaluator.Values(row, f) }
+// raised takes an alert of a correlation. What is told again is the same alert with more events behind it.
+func (e *engine) raised(a schemas.Alert, again bool) {
+	if again || e.failed != nil {
+		return
+	}
+	m := e.metas[a.Rule]
+	at := e.origins[a.EventID]
+	match := newMatch(m, &a, func(f ir.Field) []string { return nil }, "", at)
+	match.Values, match.EventIDs, match.Fields = a.Values, a.EventIDs, nil
+	e.failed = e.add(&found{match, &a, e.row})
+}
+
+// end calls add for what can be said because no more events come.
+func (e *engine) end(add func(*found) error) error {
+	e.add = add
+	if e.correlator != nil {
+		e.correlator.Close()
+	}
+	return e.failed
+}
+
+func newMatch(m *ir.Meta, a *schemas.Alert, values func(ir.Field) []string, stage string, at Origin) *Match {
 	match := &Match{
-		Rule: m.Title, RuleID: m.ID, RuleFile: m.Position.String(), File: at.File, Line: at.Line,
-		AuditID: text(batch, "audit_id", row), Stage: text(batch, "stage", row), Time: when(batch, row),
-		Severity: m.Level, Priority: m.Priority, Tags: m.Tags, Output: strings.TrimSpace(m.Summary.Render(values)),
+		Rule: m.Title, RuleID: m.ID, RuleFile: m.Position.String(), File: at.File, Line: at.Line, AuditID: a.AuditID, Stage: stage,
+		Time: a.Time, Severity: m.Level, Priority: m.Priority, Tags: m.Tags, Output: a.Summary, AlertID: a.ID,
 	}
 	m.Summary.Fields(func(f ir.Field) {
 		if match.Fields == nil {
@@ -63,11 +130,5 @@ func (e *engine) newMatch(m *ir.Meta, batch arrow.RecordBatch, row int, at Origi
 		}
 		match.Fields[f.Name] = cloned(values(f))
 	})
-	if match.Output == "" {
-		match.Output = m.Title
-	}
-	if id := text(batch, "event_id", row); id != "" {
-		match.AlertID = schemas.AlertID(m.ID, id)
-	}
 	return match
 }

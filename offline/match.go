@@ -32,6 +32,8 @@ type Match struct {
 	AlertID string `json:"alert_id"`
 	// EventIDs are, for a correlation, the events that it counted.
 	EventIDs []string `json:"event_ids,omitempty"`
+	// Values are its group-by fields and what it counted or computed.
+	Values map[string]string `json:"values,omitempty"`
 }
 
 // Fields are the values of the fields in a template by name; nil for one that is absent.

@@ -256,7 +256,7 @@ func TestBacktest(t *testing.T) {
 	if seen != 4 || reports[0].Events != 4 || reports[0].Matches != 2 || reports[1].Matches != 4 {
 		t.Fatalf("seen %d, reports %+v, %+v", seen, reports[0], reports[1])
 	}
-	if got := reports[1].Rules[0]; got.Alerts != 3 || got.Actors["alice"] != 1 || len(got.Examples) != 3 {
+	if got := reports[1].Rules[0]; got.Alerts != 3 || got.Actors["c/alice"] != 1 || len(got.Examples) != 3 {
 		t.Errorf("the first rule is %+v", got)
 	}
 	diff := offline.Diff(reports[0], reports[1])

@@ -221,7 +221,11 @@ func days(r *offline.RuleReport) string {
 	all := slices.Sorted(maps.Keys(r.Days))
 	var texts []string
 	for _, day := range all[max(0, len(all)-top):] {
-		texts = append(texts, fmt.Sprintf("%s: %d", day[len("2006-"):], r.Days[day]))
+		short := day
+		if _, monthAndDay, ok := strings.Cut(day, "-"); ok {
+			short = monthAndDay
+		}
+		texts = append(texts, fmt.Sprintf("%s: %d", short, r.Days[day]))
 	}
 	return strings.Join(texts, ", ")
 }
