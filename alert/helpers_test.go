@@ -100,7 +100,7 @@ func newWorld(t testing.TB, opts ...kfake.Opt) *world {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{
 		kfake.NumBrokers(1), kfake.SeedTopics(4, schemas.TopicEnriched, schemas.TopicAlerts, schemas.TopicSignals, schemas.TopicSeen),
-		kfake.SeedTopics(1, schemas.TopicNotifications, schemas.TopicDead),
+		kfake.SeedTopics(1, schemas.TopicNotifications, schemas.TopicSilences, schemas.TopicDead),
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)

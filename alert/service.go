@@ -128,15 +128,15 @@ func (s *Service) Rules() http.Handler { return s.reloader }
 
 func (s *Service) addNotifier() error {
 	sink, interval := s.deps.Sink, time.Duration(0)
-	if sink == nil {
-		if !s.cfg.Slack.Enabled() {
-			return nil
-		}
+	switch {
+	case sink == nil && s.cfg.Slack.Enabled():
 		var err error
 		if sink, err = notify.NewSlack(s.cfg.Slack, nil); err != nil {
 			return fmt.Errorf("alert: %w", err)
 		}
 		interval = s.cfg.Slack.Interval
+	case sink == nil && len(s.cfg.Notify.Receivers) == 0:
+		return nil
 	}
 	var err error
 	s.notifier, err = notify.New(s.cfg.Notify, notify.Deps{

@@ -16,6 +16,7 @@ const (
 	TopicSeen          = "audit.seen.v1"
 	TopicAlerts        = "audit.alerts.v1"
 	TopicNotifications = "audit.notifications.v1"
+	TopicSilences      = "audit.silences.v1"
 	TopicDead          = "audit.dead.v1"
 )
 
@@ -100,7 +101,12 @@ func Topics(partitions int32) []Topic {
 		{
 			TopicNotifications, 6,
 			map[string]string{"cleanup.policy": "compact,delete", "retention.ms": retention(35 * day)},
-			"what was posted where for one alert, JSON",
+			"what was posted where about one group of alerts, JSON",
+		},
+		{
+			TopicSilences, 1,
+			map[string]string{"cleanup.policy": "compact"},
+			"one silence, acknowledgement or maintenance window with all its changes, JSON",
 		},
 		{
 			TopicDead, 3,

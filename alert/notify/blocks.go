@@ -61,6 +61,9 @@ func slackBlocks(m *Message) []slack.Block {
 	if m.Note != "" {
 		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Note, slackMaxSection), nil, nil))
 	}
+	if m.Buttons {
+		blocks = append(blocks, actionBlock(m.Group))
+	}
 	return append(blocks, slack.NewContextBlock("", footer(m)...))
 }
 

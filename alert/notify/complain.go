@@ -46,18 +46,23 @@ func (o *outlet) complain(ctx context.Context, groups []*Group, e *Error) error 
 
 // raise writes an alert of our own. It comes back to us as any other.
 func (n *session) raise(ctx context.Context, a *schemas.Alert) error {
-	a.Events, a.FirstTime, a.LastTime = cmp.Or(a.Events, 1), a.Time, a.Time
-	if a.Tags == nil {
-		a.Tags = []string{}
-	}
-	a.Actor, a.ActorKind = cmp.Or(a.Actor, "auditmill"), cmp.Or(a.ActorKind, "control_plane")
-	a.Command, a.EventIDs = []string{}, []string{}
-	value, err := json.Marshal(a)
+	r, err := alertRecord(a)
 	if err != nil {
-		return fmt.Errorf("encoding an alert: %w", err)
+		return err
 	}
-	r := &kgo.Record{Topic: schemas.TopicAlerts, Key: []byte(a.ID), Value: value, Headers: versionHeader()}
 	return n.insist(ctx, "an alert", func(ctx context.Context) error {
 		return n.client.ProduceSync(ctx, r).FirstErr()
 	})
+}
+
+// alertRecord is the record of an alert of our own, which is of no event.
+func alertRecord(a *schemas.Alert) (*kgo.Record, error) {
+	a.Events, a.FirstTime, a.LastTime = 1, a.Time, a.Time
+	a.Actor, a.ActorKind = cmp.Or(a.Actor, "auditmill"), cmp.Or(a.ActorKind, "control_plane")
+	a.Tags, a.Command, a.EventIDs = []string{}, []string{}, []string{}
+	value, err := json.Marshal(a)
+	if err != nil {
+		return nil, fmt.Errorf("encoding an alert: %w", err)
+	}
+	return &kgo.Record{Topic: schemas.TopicAlerts, Key: []byte(a.ID), Value: value, Headers: versionHeader()}, nil
 }

@@ -81,6 +81,11 @@ type Config struct {
 	DigestAbove    int           `mapstructure:"digest_above" doc:"when more groups than this wait for a channel, one message tells of most of them; 0 for never"`
 	DigestSingle   int           `mapstructure:"digest_single" doc:"groups, the most severe ones, that are posted by themselves for each digest"`
 	DigestInterval time.Duration `mapstructure:"digest_interval" doc:"shortest time between two digests"`
+
+	Receivers []ReceiverConfig `mapstructure:"receivers" doc:"who can be told, besides the section alert.slack, whose name is default"`
+	Routes    []RouteConfig    `mapstructure:"routes" doc:"who is told of what: the first route that matches, and those after it if it says continue; what none matches goes to default or, without the section alert.slack, to all receivers"`
+
+	API APIConfig `mapstructure:"api" doc:"silences and acknowledgements by HTTP and by Slack's buttons"`
 }
 
 // DefaultConfig remembers for as long as audit.alerts.v1 keeps alerts.
@@ -112,7 +117,9 @@ func (c Config) Validate() error {
 	if c.Remember < time.Hour {
 		fault("remember: must be at least 1h, is %s: a shorter memory posts alerts twice", c.Remember)
 	}
-	return errors.Join(append(errs, c.validateGroups()...)...)
+	errs = append(errs, c.validateGroups()...)
+	errs = append(errs, c.validateRouting()...)
+	return errors.Join(append(errs, conf.Join("api", c.API.Validate()))...)
 }
 
 func (c Config) validateGroups() (errs []error) {

@@ -75,7 +75,6 @@ type try struct {
 	failures int
 	plain    bool
 	repeat   bool
-	since    time.Time // the first failure
 }
 
 const maxRecent = 5

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ func newRealWorld(t *testing.T, opts ...kfake.Opt) *world {
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.SeedTopics(4, schemas.TopicAlerts), kfake.SeedTopics(3, schemas.TopicNotifications),
-		kfake.SeedTopics(1, schemas.TopicDead),
+		kfake.SeedTopics(1, schemas.TopicDead, schemas.TopicSilences),
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -422,3 +423,10 @@ func (l *pipeListener) Close() error {
 }
 
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -67,6 +67,11 @@ type Message struct {
 	// Repeat is true when an earlier attempt to post this message may have succeeded
 	// without our learning of it.
 	Repeat bool
+
+	// Buttons says that people can acknowledge and silence the group from the message.
+	Buttons bool
+
+	waiting time.Time // since when it waits, about
 }
 
 // The longest texts of a Message, in bytes. They leave room for escapes below the limits
@@ -84,7 +89,7 @@ func newGroupMessage(g *Group, kind Kind, note string) Message {
 	m := NewMessage(&g.Alert)
 	m.Kind, m.Group, m.Severity, m.Note = kind, Printable(g.ID, maxShort), g.Severity, note
 	m.Count, m.Events, m.First, m.Last = g.Count, g.Events, g.First, g.Last
-	m.Recent = slices.Clone(g.Recent)
+	m.Recent, m.waiting = slices.Clone(g.Recent), g.UpdatedAt
 	raw := g.Alert
 	m.Raw = &raw
 	return m

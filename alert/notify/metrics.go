@@ -1,6 +1,8 @@
 package notify
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -20,6 +22,7 @@ type metrics struct {
 	lag        prometheus.Gauge
 	remembered prometheus.GaugeFunc
 	groups     prometheus.GaugeFunc
+	silences   prometheus.GaugeFunc
 	blocked    *prometheus.GaugeVec
 	attempt    prometheus.Histogram
 	delay      prometheus.Histogram
@@ -78,13 +81,16 @@ func newMetrics(reg prometheus.Registerer, current func() *session) *metrics {
 			"Alerts that are known and not counted again."), show(func(s *session) int { return s.memory.len() })),
 		groups: prometheus.NewGaugeFunc(gauge("remembered_groups",
 			"Groups that are known and not posted anew."), show(func(s *session) int { return s.store.len() })),
+		silences: prometheus.NewGaugeFunc(gauge("silences",
+			"Silences, acknowledgements and maintenance windows that hold."),
+			show(func(s *session) int { return s.silenced.active(time.Now()) })),
 		blocked: prometheus.NewGaugeVec(gauge("blocked",
 			"1 while a person must act before anything can be posted: see the log."), []string{"receiver"}),
 		attempt: histogram("attempt_seconds", "Time the sink took for one attempt.", 0.001, 15),
 		delay:   histogram("delay_seconds", "Time from raising an alert to the first message of its group.", 0.001, 24),
 	}
 	if reg != nil {
-		reg.MustRegister(ms.posted, ms.updates, ms.digests, ms.digested, ms.groups, ms.retries, ms.dead, ms.duplicates, ms.expired, ms.unknown, ms.backlog, ms.lag,
+		reg.MustRegister(ms.posted, ms.updates, ms.digests, ms.digested, ms.groups, ms.silences, ms.retries, ms.dead, ms.duplicates, ms.expired, ms.unknown, ms.backlog, ms.lag,
 			ms.remembered, ms.blocked, ms.attempt, ms.delay)
 	}
 	return ms

@@ -105,8 +105,20 @@ func New(cfg Config, deps Deps) (*Notifier, error) {
 	if deps.Sink != nil {
 		n.receivers = append(n.receivers, receiver{DefaultReceiver, deps.Sink, deps.Interval, deps.Timeout, 0})
 	}
+	for i, c := range cfg.Receivers {
+		r, err := c.receiver(cfg, deps.HTTP)
+		if err != nil {
+			return nil, fmt.Errorf("notify: receivers[%d]: %w", i, err)
+		}
+		n.receivers = append(n.receivers, r)
+	}
 	if len(n.receivers) == 0 {
 		return nil, errors.New("notify: a sink or a receiver is needed")
+	}
+	for i, route := range cfg.Routes {
+		if deps.Sink == nil && slices.Contains(route.Receivers, DefaultReceiver) {
+			return nil, fmt.Errorf("notify: routes[%d].receivers: %q needs the section alert.slack, which says nowhere to post", i, DefaultReceiver)
+		}
 	}
 	if err := deps.Kafka.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -127,10 +139,11 @@ func (n *Notifier) names() []string {
 // session is the time from joining the consumer group to losing the partitions.
 type session struct {
 	*Notifier
-	store  *store
-	memory *memory
-	read   *positions
-	client *kgo.Client
+	store    *store
+	silenced *silenced
+	memory   *memory
+	read     *positions
+	client   *kgo.Client
 
 	// assigned is closed when the partitions are ours, and moved when they are not any more.
 	assigned, moved chan struct{}
@@ -146,6 +159,30 @@ var errMoved = errors.New("another instance posts now")
 // Run posts alerts until ctx ends or something fails that trying again cannot mend. A
 // message that is on its way when ctx ends is waited for and recorded.
 func (n *Notifier) Run(ctx context.Context) error {
+	if n.cfg.API.Listen == "" {
+		return n.sessions(ctx)
+	}
+	silences, err := NewSilences(n.deps.Kafka)
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	defer silences.Close()
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return newAPI(n.cfg.API, n.log, silences).run(running) })
+	var posting error
+	group.Go(func() error {
+		posting = n.sessions(running)
+		return posting
+	})
+	err = group.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return posting
+	}
+	return err
+}
+
+// sessions posts, or stands by, until ctx ends.
+func (n *Notifier) sessions(ctx context.Context) error {
 	for {
 		err := n.session(ctx)
 		if !errors.Is(err, errMoved) || ctx.Err() != nil {
@@ -158,9 +195,9 @@ func (n *Notifier) Run(ctx context.Context) error {
 func (n *Notifier) session(ctx context.Context) error {
 	s := &session{
 		Notifier: n, memory: newMemory(n.cfg.Remember, n.cfg.RememberMax), read: newPositions(),
-		assigned: make(chan struct{}), moved: make(chan struct{}),
+		assigned: make(chan struct{}), moved: make(chan struct{}), silenced: newSilenced(),
 	}
-	s.store = newStore(n.cfg, n.names(), nobody{})
+	s.store = newStore(n.cfg, n.names(), s.silenced)
 	n.current.Store(s)
 	client, err := kafka.NewClient(n.deps.Kafka, s.consumerOpts()...)
 	if err != nil {
@@ -168,7 +205,7 @@ func (n *Notifier) session(ctx context.Context) error {
 	}
 	s.client = client
 	defer client.CloseAllowingRebalance()
-	follower, err := kafka.NewClient(n.deps.Kafka, n.hooks(kgo.ConsumeTopics(schemas.TopicNotifications))...)
+	follower, err := kafka.NewClient(n.deps.Kafka, n.hooks(kgo.ConsumeTopics(schemas.TopicNotifications, schemas.TopicSilences))...)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}

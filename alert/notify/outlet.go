@@ -19,7 +19,8 @@ type outlet struct {
 	pace     pace
 
 	notBefore time.Time
-	failures  int // in a row
+	failures  int       // in a row
+	failing   time.Time // since when; zero if the last attempt went well
 	blocked   bool
 	// Of the digest; the store reads and changes them under its lock.
 	digestAt  time.Time
@@ -79,7 +80,7 @@ func (o *outlet) attempt(ctx context.Context, j *job) error {
 	if err != nil {
 		return o.failed(ctx, j, asError(err))
 	}
-	o.notBefore, o.failures = now.Add(o.interval), 0
+	o.notBefore, o.failures, o.failing = now.Add(o.interval), 0, time.Time{}
 	o.unblock()
 	o.store.spend(o, j.kind, now)
 	if err := o.finish(ctx, j, statePosted, "", receipt); err != nil {
@@ -124,13 +125,19 @@ func (o *outlet) failed(ctx context.Context, j *job, e *Error) error {
 		o.metrics.unknown.Inc()
 	}
 	invalid := e.Class == Refused || e.Class == Doubtful
-	since := o.store.failed(o, j, e, now)
+	o.store.failed(o, j, e)
+	if o.failing.IsZero() {
+		o.failing = now
+	}
 	switch {
 	case e.Class == Gone:
 		// The message was deleted by hand; what comes next is posted as a new one.
 		o.log.Info("message is not there any more", "receiver", o.name, "rule", j.message.Rule, "err", e.Err)
 		return o.save(ctx, o.store.gone(o, j))
-	case e.Class == Refused && j.plain, o.giveUp > 0 && now.Sub(since) > o.giveUp:
+	case e.Class == Refused && j.plain:
+		return o.refused(ctx, j, e)
+	case o.giveUp > 0 && now.Sub(o.failing) > o.giveUp && now.Sub(j.message.waiting) > o.giveUp:
+		o.notBefore = now.Add(o.cfg.RetryMin)
 		return o.refused(ctx, j, e)
 	case invalid && !j.plain:
 		o.notBefore = now.Add(o.interval)

@@ -76,11 +76,12 @@ func (s *store) candidates(o *outlet, groups map[*Group]struct{}, now time.Time,
 			continue
 		}
 		v := s.quiet.check(g, now)
-		if v.silent.After(now) {
+		kind, at := g.due(o.name, o.pace, v.note, v.known.After(now) || v.silent.After(now))
+		if t := g.Told[o.name]; v.silent.After(now) && (kind != KindUpdate || t.Note == v.note) {
+			// Of a silence only the message says that it is one.
 			later(v.silent)
 			continue
 		}
-		kind, at := g.due(o.name, o.pace, v.note, v.known.After(now))
 		switch {
 		case kind == "" && v.known.After(now):
 			later(v.known)
@@ -125,6 +126,7 @@ func (s *store) single(o *outlet, c candidate) *job {
 	j := &job{kind: c.kind, reply: g.answers(o.name, c.kind, o.pace.can), groups: []*Group{g}}
 	j.told = []Told{{State: statePosted, Count: g.Count, Waking: g.Waking, Note: c.note}}
 	j.message = newGroupMessage(g, c.kind, c.note)
+	j.message.Buttons = s.cfg.API.SigningSecret != "" && groupIDPattern.MatchString(g.ID)
 	if t := g.Told[o.name]; t != nil && (j.reply || c.kind == KindUpdate) {
 		j.message.At = Receipt{Channel: t.Channel, TS: t.TS}
 	}

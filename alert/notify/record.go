@@ -82,7 +82,7 @@ func (p partitioner) ForTopic(topic string) kgo.TopicPartitioner {
 type topicPartitioner struct{ kgo.TopicPartitioner }
 
 func (p topicPartitioner) Partition(r *kgo.Record, n int) int {
-	if r.Topic == schemas.TopicNotifications && string(r.Key) == markerKey {
+	if r.Topic != schemas.TopicAlerts && string(r.Key) == markerKey {
 		return int(r.Partition)
 	}
 	return p.TopicPartitioner.Partition(r, n)
@@ -105,18 +105,22 @@ func (n *session) follow(ctx context.Context, client *kgo.Client) error {
 			if err := n.learn(r, now); err != nil {
 				return fmt.Errorf("reading %s/%d at offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 			}
-			n.read.advance(r.Partition, r.Offset+1)
+			n.read.advance(place{r.Topic, r.Partition}, r.Offset+1)
 		}
 	}
 }
 
-// learn takes in one record of the notifications topic.
+// learn takes in one record.
 func (n *session) learn(r *kgo.Record, now time.Time) error {
 	err := checkVersion(r)
 	if _, ok := errors.AsType[*versionError](err); ok {
 		return err
 	}
-	if err == nil && len(r.Value) > 0 && !n.active.Load() {
+	switch {
+	case err != nil:
+	case r.Topic == schemas.TopicSilences:
+		err = n.learnSilence(r)
+	case len(r.Value) > 0 && !n.active.Load():
 		if strings.HasPrefix(string(r.Key), groupPrefix) {
 			err = n.learnGroup(r.Value, now)
 		} else {
@@ -124,8 +128,20 @@ func (n *session) learn(r *kgo.Record, now time.Time) error {
 		}
 	}
 	if err != nil {
-		n.log.Warn("record of a notification cannot be read", "topic", r.Topic, "partition", r.Partition,
+		n.log.Warn("record cannot be read", "topic", r.Topic, "partition", r.Partition,
 			"offset", r.Offset, "err", err)
+	}
+	return nil
+}
+
+func (n *session) learnSilence(r *kgo.Record) error {
+	silence, err := decodeSilence(r)
+	if err != nil || silence == nil {
+		return err
+	}
+	n.silenced.apply(silence)
+	if n.active.Load() {
+		n.store.review()
 	}
 	return nil
 }
@@ -158,7 +174,7 @@ func (n *session) learnState(value []byte, now time.Time) error {
 }
 
 // catchUp returns when all that was recorded before it was called is known. It writes a
-// marker into each partition of the notifications topic and waits until it is read back:
+// marker into each partition of the topics that it follows and waits until it is read back:
 // unlike an end offset a marker cannot be compacted away, and an instance that may not
 // write there finds out before it posts what it cannot record.
 func (n *session) catchUp(ctx context.Context) error {
@@ -180,32 +196,35 @@ func (n *session) catchUp(ctx context.Context) error {
 	}
 }
 
-func (n *session) writeMarkers(ctx context.Context) (map[int32]int64, error) {
-	topics, err := kadm.NewClient(n.client).ListTopics(ctx, schemas.TopicNotifications)
-	if err != nil {
-		return nil, fmt.Errorf("listing the partitions of %s: %w", schemas.TopicNotifications, err)
+func (n *session) writeMarkers(ctx context.Context) (map[place]int64, error) {
+	followed := []string{schemas.TopicNotifications, schemas.TopicSilences}
+	topics, err := kadm.NewClient(n.client).ListTopics(ctx, followed...)
+	if err == nil {
+		err = topics.Error()
 	}
-	if err := topics.Error(); err != nil {
-		return nil, fmt.Errorf("listing the partitions of %s: %w", schemas.TopicNotifications, err)
+	if err != nil {
+		return nil, fmt.Errorf("listing the partitions of %s, which auditmill topics creates: %w", strings.Join(followed, " and "), err)
 	}
 	var records []*kgo.Record
-	for id := range topics[schemas.TopicNotifications].Partitions {
-		marker := State{PostedAt: time.Now().UTC(), State: stateMarker}
-		r, err := marker.record(markerKey)
-		if err != nil {
-			return nil, err
+	for _, topic := range followed {
+		for id := range topics[topic].Partitions {
+			marker := State{PostedAt: time.Now().UTC(), State: stateMarker}
+			r, err := marker.record(markerKey)
+			if err != nil {
+				return nil, err
+			}
+			r.Topic, r.Partition = topic, id
+			records = append(records, r)
 		}
-		r.Partition = id
-		records = append(records, r)
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	offsets := make(map[int32]int64, len(records))
+	offsets := make(map[place]int64, len(records))
 	for _, result := range n.client.ProduceSync(ctx, records...) {
 		if result.Err != nil {
-			return nil, fmt.Errorf("writing a marker to %s: %w", schemas.TopicNotifications, result.Err)
+			return nil, fmt.Errorf("writing a marker to %s: %w", result.Record.Topic, result.Err)
 		}
-		offsets[result.Record.Partition] = result.Record.Offset
+		offsets[place{result.Record.Topic, result.Record.Partition}] = result.Record.Offset
 	}
 	return offsets, nil
 }

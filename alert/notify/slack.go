@@ -26,18 +26,12 @@ func NewSlack(cfg SlackConfig, client *http.Client) (Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if client == nil {
-		client = &http.Client{}
-	}
-	bounded := *client
-	bounded.Transport = boundedTransport{orDefault(client.Transport)}
-	// A redirect would carry the alert, and the token, to whoever answered.
-	bounded.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client = bounded(client)
 	switch {
 	case cfg.WebhookURL != "":
-		return &slackWebhook{url: cfg.WebhookURL, client: &bounded}, nil
+		return &slackWebhook{url: cfg.WebhookURL, client: client}, nil
 	case cfg.BotToken != "":
-		api := slack.New(cfg.BotToken.Reveal(), slack.OptionHTTPClient(&bounded),
+		api := slack.New(cfg.BotToken.Reveal(), slack.OptionHTTPClient(client),
 			slack.OptionAPIURL(strings.TrimSuffix(cfg.APIURL, "/")+"/"))
 		return &slackBot{api: api, channel: cfg.Channel}, nil
 	}
@@ -171,7 +165,7 @@ func transportError(err error) *Error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	e := &Error{Class: Transient, Reason: "connection", Unknown: true, Err: fmt.Errorf("posting to Slack: %w", err)}
+	e := &Error{Class: Transient, Reason: "connection", Unknown: true, Err: fmt.Errorf("posting: %w", err)}
 	var timeout net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
 		e.Reason = "timeout"

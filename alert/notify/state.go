@@ -105,32 +105,38 @@ func shortID(alertID string) (id [16]byte) {
 	return [16]byte(sum[:16])
 }
 
-// positions is how far each partition of the notifications topic was read.
+// positions is how far each partition of the followed topics was read.
 type positions struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at every change
-	next    map[int32]int64
+	next    map[place]int64
+}
+
+// place is a partition of a topic.
+type place struct {
+	topic     string
+	partition int32
 }
 
 func newPositions() *positions {
-	return &positions{changed: make(chan struct{}), next: map[int32]int64{}}
+	return &positions{changed: make(chan struct{}), next: map[place]int64{}}
 }
 
-func (p *positions) advance(partition int32, next int64) {
+func (p *positions) advance(at place, next int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.next[partition] = next
+	p.next[at] = next
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
 // reach blocks until every partition was read beyond the offset given for it.
-func (p *positions) reach(ctx context.Context, offsets map[int32]int64) error {
+func (p *positions) reach(ctx context.Context, offsets map[place]int64) error {
 	for {
 		p.mu.Lock()
 		changed, missing := p.changed, 0
-		for partition, offset := range offsets {
-			if p.next[partition] <= offset {
+		for at, offset := range offsets {
+			if p.next[at] <= offset {
 				missing++
 			}
 		}

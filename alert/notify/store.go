@@ -239,23 +239,19 @@ func (s *store) finish(o *outlet, j *job, state, reason string, r Receipt, now t
 	return ids
 }
 
-// failed notes a failure of a job and returns when the first one was.
-func (s *store) failed(o *outlet, j *job, e *Error, now time.Time) time.Time {
+// failed notes a failure of a job.
+func (s *store) failed(o *outlet, j *job, e *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &o.digestTry
 	if j.kind != KindDigest {
 		t = j.groups[0].try(o.name)
 	}
-	if t.since.IsZero() {
-		t.since = now
-	}
 	t.repeat = t.repeat || e.Unknown
 	t.plain = t.plain || e.Class == Refused || e.Class == Doubtful
 	if e.Class == Transient && e.RetryAfter == 0 {
 		t.failures++
 	}
-	return t.since
 }
 
 // spend notes that a message was posted, for the pace of digests.
@@ -363,8 +359,3 @@ func (s *store) lastPost(receiver string, now time.Time) time.Time {
 	}
 	return last
 }
-
-// nobody wants anything to be quiet.
-type nobody struct{}
-
-func (nobody) check(*Group, time.Time) verdict { return verdict{} }

@@ -68,6 +68,15 @@ func slackEscape(s string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(s)
 }
 
+// inert returns s with look-alikes for the characters that make markup, links and mentions in
+// chats and dashboards: others render what we send them, each in its own way.
+func inert(s string) string {
+	return strings.NewReplacer(
+		"<", "‹", ">", "›", "&", "＆", "`", "ˋ", "*", "∗", "~", "∼", "[", "［", "]", "］", "{{", "｛｛", "}}", "｝｝",
+		"://", "∶//", "@here", "＠here", "@channel", "＠channel", "@everyone", "＠everyone", "@all", "＠all",
+	).Replace(s)
+}
+
 // slackCode returns s as inline code of Slack's markup, at most limit bytes long. Inside
 // inline code nothing is formatted, linked or turned into an emoji; the only character
 // that would end it is replaced by its look-alike.
