@@ -34,12 +34,14 @@ type recorded struct {
 
 func (e *recorded) ok() bool   { return e.Status.Code > 0 && e.Status.Code < 400 }
 func (e *recorded) done() bool { return e.Stage == "ResponseComplete" || e.Stage == "Panic" }
+
 func (e *recorded) peer() string {
 	if len(e.SourceIPs) == 0 {
 		return ""
 	}
 	return e.SourceIPs[len(e.SourceIPs)-1]
 }
+
 func (e *recorded) credential() string {
 	return strings.Join(e.User.Extra["authentication.kubernetes.io/credential-id"], "")
 }
