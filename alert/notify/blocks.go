@@ -34,6 +34,22 @@ func slackBlocks(m *Message) []slack.Block {
 		header = fmt.Sprintf("%s %s · %d× %s", symbol(m.Severity), strings.ToUpper(m.Severity), m.Count, m.Title)
 	}
 	blocks := []slack.Block{slack.NewHeaderBlock(plainText(header, slackMaxHeader))}
+	if m.body != "" {
+		blocks = append(blocks, slack.NewSectionBlock(markup(cut(m.body, slackMaxSection)), nil, nil))
+	} else {
+		blocks = append(blocks, bodyBlocks(m)...)
+	}
+	if m.Note != "" {
+		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Note, slackMaxSection), nil, nil))
+	}
+	if m.Buttons {
+		blocks = append(blocks, actionBlock(m.Group))
+	}
+	return append(blocks, slack.NewContextBlock("", footer(m)...))
+}
+
+// bodyBlocks are the body of a message about a group, unless a template renders it.
+func bodyBlocks(m *Message) (blocks []slack.Block) {
 	if m.Summary != "" {
 		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Summary, slackMaxSection), nil, nil))
 	}
@@ -58,13 +74,7 @@ func slackBlocks(m *Message) []slack.Block {
 	if code := codeBlock(m.Query, slackMaxSection-40); code != "" {
 		blocks = append(blocks, slack.NewSectionBlock(markup("*Show more*\n"+code), nil, nil))
 	}
-	if m.Note != "" {
-		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Note, slackMaxSection), nil, nil))
-	}
-	if m.Buttons {
-		blocks = append(blocks, actionBlock(m.Group))
-	}
-	return append(blocks, slack.NewContextBlock("", footer(m)...))
+	return blocks
 }
 
 // countBlocks say how often and when, and list the newest alerts of the group.

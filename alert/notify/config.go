@@ -18,6 +18,7 @@ type SlackConfig struct {
 	APIURL     string        `mapstructure:"api_url" doc:"base URL of Slack's Web API, for a proxy"`
 	Interval   time.Duration `mapstructure:"interval" doc:"shortest time between two messages; Slack allows about one a second per channel"`
 	Timeout    time.Duration `mapstructure:"timeout" doc:"longest wait for Slack to answer one message"`
+	Template   string        `mapstructure:"template_file" doc:"file with a Go text/template that renders the body of a message in Slack's markup; empty for the usual one"`
 }
 
 // DefaultSlackConfig posts nowhere, at the pace that Slack allows.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/auditmill/auditmill/internal/conf"
@@ -22,6 +23,8 @@ type webhookSink struct {
 	secret  conf.Secret
 	updates bool
 	name    string
+
+	template *template.Template
 }
 
 // WebhookBody is the JSON that a receiver of type webhook gets. The headers
@@ -54,7 +57,11 @@ func (s *webhookSink) Name() string { return typeWebhook }
 
 func (s *webhookSink) Features() Features { return Features{Update: s.updates} }
 
-func (s *webhookSink) Post(ctx context.Context, m *Message, _ bool) (Receipt, error) {
+func (s *webhookSink) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
+	own, err := rendered(s.template, m, plain)
+	if err != nil {
+		return Receipt{}, err
+	}
 	body, err := json.Marshal(WebhookBody{
 		Version: 1, Kind: cmp.Or(m.Kind, KindNew), Receiver: s.name, Severity: m.Severity, GroupID: m.Group,
 		Count: m.Count, Events: m.Events, First: m.First, Last: m.Last, Note: m.Note, Text: inert(summary(m)),
@@ -62,6 +69,9 @@ func (s *webhookSink) Post(ctx context.Context, m *Message, _ bool) (Receipt, er
 	})
 	if err != nil {
 		return Receipt{}, &Error{Class: Refused, Reason: "encoding", Err: fmt.Errorf("encoding a message: %w", err)}
+	}
+	if own != "" {
+		body = []byte(own)
 	}
 	at := strconv.FormatInt(time.Now().Unix(), 10)
 	err = s.post(ctx, body, map[string]string{
@@ -95,17 +105,22 @@ func summary(m *Message) string {
 // pagerDuty triggers incidents; alerts of one group are one incident.
 type pagerDuty struct {
 	endpoint
-	key conf.Secret
+	key      conf.Secret
+	template *template.Template
 }
 
 func (s *pagerDuty) Name() string { return typePagerDuty }
 
-func (s *pagerDuty) Post(ctx context.Context, m *Message, _ bool) (Receipt, error) {
+func (s *pagerDuty) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
+	own, err := rendered(s.template, m, plain)
+	if err != nil {
+		return Receipt{}, err
+	}
 	severities := map[string]string{critical: "critical", high: "error", medium: "warning", low: "info", informational: "info"}
 	body, err := json.Marshal(map[string]any{
 		"routing_key": s.key.Reveal(), "event_action": "trigger", "dedup_key": m.Group, "client": "auditmill",
 		"payload": map[string]any{
-			"summary": cut(inert(summary(m)), 1024), "source": inert(cmp.Or(m.Cluster, "auditmill")),
+			"summary": cut(cmp.Or(own, inert(summary(m))), 1024), "source": inert(cmp.Or(m.Cluster, "auditmill")),
 			"severity": severities[m.Severity], "timestamp": m.When.UTC().Format(time.RFC3339Nano),
 			"class": inert(m.Rule), "group": inert(m.Cluster), "custom_details": details(m),
 		},
@@ -135,14 +150,23 @@ func details(m *Message) map[string]string {
 // alertmanager keeps one alert per group firing until the group is quiet.
 type alertmanager struct {
 	endpoint
-	quiet time.Duration
+	quiet    time.Duration
+	template *template.Template
 }
 
 func (s *alertmanager) Name() string { return typeAlertmanager }
 
 func (s *alertmanager) Features() Features { return Features{Update: true} }
 
-func (s *alertmanager) Post(ctx context.Context, m *Message, _ bool) (Receipt, error) {
+func (s *alertmanager) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
+	own, err := rendered(s.template, m, plain)
+	if err != nil {
+		return Receipt{}, err
+	}
+	annotations := details(m)
+	if own != "" {
+		annotations["summary"] = own
+	}
 	labels := map[string]string{
 		"alertname": inert(cmp.Or(m.Rule, m.Title)), "severity": m.Severity, "cluster": inert(m.Cluster), "group_id": m.Group,
 	}
@@ -157,7 +181,7 @@ func (s *alertmanager) Post(ctx context.Context, m *Message, _ bool) (Receipt, e
 		}
 	}
 	body, err := json.Marshal([]map[string]any{{
-		"labels": labels, "annotations": details(m), "startsAt": m.First.UTC(),
+		"labels": labels, "annotations": annotations, "startsAt": m.First.UTC(),
 		// The time of the events may be long ago; the alert is to be seen all the same.
 		"endsAt": time.Now().Add(max(s.quiet, 5*time.Minute)).UTC(),
 	}})

@@ -71,6 +71,7 @@ type Message struct {
 	// Buttons says that people can acknowledge and silence the group from the message.
 	Buttons bool
 
+	body    string    // what the receiver's template made of it
 	waiting time.Time // since when it waits, about
 }
 

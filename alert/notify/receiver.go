@@ -37,6 +37,7 @@ type ReceiverConfig struct {
 	Interval    time.Duration `mapstructure:"interval" doc:"shortest time between two messages; 0 for 1s with slack and none with others"`
 	Timeout     time.Duration `mapstructure:"timeout" doc:"longest wait for an answer; 0 for 10s"`
 	GiveUp      time.Duration `mapstructure:"give_up" doc:"a message that could not be delivered for so long goes to the dead-letter topic, and the other receivers are told; 0 for never with slack and 24h with others"`
+	Template    string        `mapstructure:"template_file" doc:"file with a Go text/template; slack: the body in Slack's markup; webhook: the whole JSON, values with {{json .name}}; pagerduty: the summary; alertmanager: the annotation summary"`
 }
 
 var receiverName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -130,6 +131,7 @@ func (c ReceiverConfig) slack() SlackConfig {
 	s := DefaultSlackConfig()
 	s.WebhookURL, s.BotToken, s.Channel = c.URL, c.BotToken, c.Channel
 	s.APIURL = cmp.Or(c.APIURL, s.APIURL)
+	s.Template = c.Template
 	return s
 }
 
@@ -145,18 +147,22 @@ func (c ReceiverConfig) receiver(n Config, client *http.Client) (receiver, error
 		return r, err
 	}
 	r.giveUp = cmp.Or(r.giveUp, 24*time.Hour)
+	t, err := parseTemplate(c.Template, c.Type == typeWebhook)
+	if err != nil {
+		return r, err
+	}
 	e := endpoint{url: c.URL, token: c.BearerToken, client: bounded(client)}
 	switch c.Type {
 	case typeWebhook:
-		r.sink = &webhookSink{endpoint: e, secret: c.Secret, updates: c.Updates, name: c.Name}
+		r.sink = &webhookSink{endpoint: e, secret: c.Secret, updates: c.Updates, name: c.Name, template: t}
 	case typePagerDuty:
 		if e.url == "" {
 			e.url = "https://events.pagerduty.com/v2/enqueue"
 		}
-		r.sink = &pagerDuty{endpoint: e, key: c.RoutingKey}
+		r.sink = &pagerDuty{endpoint: e, key: c.RoutingKey, template: t}
 	case typeAlertmanager:
 		e.url = conf.Secret(strings.TrimSuffix(e.url.Reveal(), "/") + "/api/v2/alerts")
-		r.sink = &alertmanager{endpoint: e, quiet: n.Quiet}
+		r.sink = &alertmanager{endpoint: e, quiet: n.Quiet, template: t}
 	}
 	return r, nil
 }

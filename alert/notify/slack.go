@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/slack-go/slack"
@@ -27,13 +28,17 @@ func NewSlack(cfg SlackConfig, client *http.Client) (Sink, error) {
 		return nil, err
 	}
 	client = bounded(client)
+	t, err := parseTemplate(cfg.Template, false)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case cfg.WebhookURL != "":
-		return &slackWebhook{url: cfg.WebhookURL, client: client}, nil
+		return &slackWebhook{url: cfg.WebhookURL, client: client, template: t}, nil
 	case cfg.BotToken != "":
 		api := slack.New(cfg.BotToken.Reveal(), slack.OptionHTTPClient(client),
 			slack.OptionAPIURL(strings.TrimSuffix(cfg.APIURL, "/")+"/"))
-		return &slackBot{api: api, channel: cfg.Channel}, nil
+		return &slackBot{api: api, channel: cfg.Channel, template: t}, nil
 	}
 	return nil, errors.New("slack: neither webhook_url nor bot_token is set")
 }
@@ -66,8 +71,9 @@ type boundedBody struct {
 // slackWebhook posts to an incoming webhook. slack.PostWebhook is not used because it
 // forgets the body of an answer, which says what is wrong.
 type slackWebhook struct {
-	url    conf.Secret
-	client *http.Client
+	url      conf.Secret
+	client   *http.Client
+	template *template.Template
 }
 
 func (s *slackWebhook) Name() string { return "slack-webhook" }
@@ -76,6 +82,10 @@ func (s *slackWebhook) Name() string { return "slack-webhook" }
 func (s *slackWebhook) Features() Features { return Features{Digest: true} }
 
 func (s *slackWebhook) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
+	var err error
+	if m.body, err = rendered(s.template, m, plain); err != nil {
+		return Receipt{}, err
+	}
 	off := false
 	msg := slack.WebhookMessage{Text: slackFallback(m), UnfurlLinks: &off, UnfurlMedia: &off}
 	if plain {
@@ -110,8 +120,9 @@ func (s *slackWebhook) Post(ctx context.Context, m *Message, plain bool) (Receip
 
 // slackBot posts to a channel with chat.postMessage.
 type slackBot struct {
-	api     *slack.Client
-	channel string
+	api      *slack.Client
+	channel  string
+	template *template.Template
 }
 
 func (s *slackBot) Name() string { return "slack-bot" }
@@ -119,6 +130,10 @@ func (s *slackBot) Name() string { return "slack-bot" }
 func (s *slackBot) Features() Features { return Features{Update: true, Reply: true, Digest: true} }
 
 func (s *slackBot) Post(ctx context.Context, m *Message, plain bool) (Receipt, error) {
+	var err error
+	if m.body, err = rendered(s.template, m, plain); err != nil {
+		return Receipt{}, err
+	}
 	options := []slack.MsgOption{
 		slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl(), slack.MsgOptionParse(false),
 	}
@@ -128,7 +143,7 @@ func (s *slackBot) Post(ctx context.Context, m *Message, plain bool) (Receipt, e
 		options = append(options, slack.MsgOptionText(slackFallback(m), false),
 			slack.MsgOptionBlocks(slackBlocks(m)...))
 	}
-	channel, ts, err := "", "", error(nil)
+	channel, ts := "", ""
 	switch {
 	case m.Kind == KindUpdate && m.At.TS != "":
 		channel, ts, _, err = s.api.UpdateMessageContext(ctx, m.At.Channel, m.At.TS, options...)
