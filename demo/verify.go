@@ -3,12 +3,16 @@ package demo
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/alert/rules"
 	"github.com/auditmill/auditmill/ingest/split"
 	"github.com/auditmill/auditmill/load"
+	"github.com/auditmill/auditmill/offline"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -57,7 +61,7 @@ func verify(ctx context.Context, conn load.Conn, database string, lines [][]byte
 			wantAlerts[e.Rule+" "+prints[e.Line-1]]++
 		}
 	}
-	have, err := counts(ctx, conn, fmt.Sprintf("SELECT lower(hex(fingerprint)), toInt64(count()) FROM %s.events GROUP BY 1", database))
+	have, err := tally(ctx, conn, fmt.Sprintf("SELECT lower(hex(fingerprint)), toInt64(count()) FROM %s.events GROUP BY 1", database))
 	if err != nil {
 		return err
 	}
@@ -66,37 +70,93 @@ func verify(ctx context.Context, conn load.Conn, database string, lines [][]byte
 	}
 	s.say("✓ all %d events sent are in ClickHouse exactly once", len(lines)*len(clusters()))
 
-	total := len(expected) * len(clusters())
-	haveAlerts, err := waitAlerts(ctx, conn, database, total)
+	return verifyAlerts(ctx, conn, database, lines, wantAlerts, s)
+}
+
+// verifyAlerts holds the alerts on single events to a list that was made without the engine, and those of
+// correlations to what the same rules raise on the recording without a server.
+func verifyAlerts(ctx context.Context, conn load.Conn, database string, lines [][]byte, want map[string]int, s *screen) error {
+	pack, err := offline.Sources{}.Load()
 	if err != nil {
 		return err
 	}
-	if err := differ("alerts", wantAlerts, haveAlerts); err != nil {
+	raised, err := offline.Raise(ctx, pack, offline.Recorded(lines, clusters()...))
+	if err != nil {
 		return err
 	}
-	s.say("✓ the %d alerts that the recording contains were raised, and no other", total)
+	correlated, allowed := map[string]int{}, map[string]bool{}
+	for id, a := range raised.Arrived {
+		if counts(pack, a.Rule) {
+			correlated[id] = 1
+		}
+	}
+	for id := range raised.Decided {
+		allowed[id] = true
+	}
+	total := len(correlated)
+	for _, n := range want {
+		total += n
+	}
+	singles, others, err := waitAlerts(ctx, conn, database, pack, total)
+	if err != nil {
+		return err
+	}
+	if err := differ("alerts", want, singles); err != nil {
+		return err
+	}
+	// What waits for the events after it may be there or not: the recording ends, the clock does not.
+	maps.DeleteFunc(others, func(id string, _ int) bool { return allowed[id] || strings.HasPrefix(id, absent) })
+	if err := differ("alerts of correlations", correlated, others); err != nil {
+		return err
+	}
+	s.say("✓ the %d alerts that the recording contains were raised, and no other: %d on single events, %d on several",
+		total, total-len(correlated), len(correlated))
 	return nil
 }
 
-// waitAlerts returns the alerts once there are so many, or what there is after half a minute.
-func waitAlerts(ctx context.Context, conn load.Conn, database string, want int) (map[string]int, error) {
-	sql := fmt.Sprintf("SELECT concat(rule, ' ', fingerprint), toInt64(count()) FROM %s.alerts FINAL GROUP BY 1", database)
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		have, err := counts(ctx, conn, sql)
-		if err != nil {
-			return nil, err
+// counts reports whether a rule is a correlation.
+func counts(pack *ir.Pack, id string) bool {
+	return slices.ContainsFunc(pack.Correlations, func(c ir.Correlation) bool { return c.ID == id })
+}
+
+// absent marks the id of an alert about something that did not happen.
+const absent = "absent "
+
+// waitAlerts returns the alerts once there are so many, or what there is after half a minute: those on single events by rule and
+// fingerprint of the event, those of correlations by id.
+func waitAlerts(
+	ctx context.Context, conn load.Conn, database string, pack *ir.Pack, want int,
+) (singles, correlated map[string]int, err error) {
+	var several, silences []string
+	for i := range pack.Correlations {
+		c := &pack.Correlations[i]
+		several = append(several, "'"+c.ID+"'")
+		if c.Type == ir.Absence {
+			silences = append(silences, "'"+c.ID+"'")
 		}
-		n := 0
-		for _, c := range have {
+	}
+	in := func(ids []string) string { return "rule IN (" + strings.Join(append(ids, "''"), ", ") + ")" }
+	sql := func(key, where string) string {
+		return fmt.Sprintf("SELECT %s, toInt64(count()) FROM %s.alerts FINAL WHERE %s GROUP BY 1", key, database, where)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if singles, err = tally(ctx, conn, sql("concat(rule, ' ', fingerprint)", "NOT "+in(several))); err != nil {
+			return nil, nil, err
+		}
+		if correlated, err = tally(ctx, conn, sql("if("+in(silences)+", concat('"+absent+"', id), id)", in(several))); err != nil {
+			return nil, nil, err
+		}
+		n := len(correlated)
+		for _, c := range singles {
 			n += c
 		}
 		if n >= want || time.Now().After(deadline) {
-			return have, nil
+			return singles, correlated, nil
 		}
 		select {
 		case <-time.After(300 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 	}
 }
@@ -116,7 +176,8 @@ func fingerprints(cluster string, lines [][]byte) []string {
 	return out
 }
 
-func counts(ctx context.Context, conn load.Conn, sql string) (map[string]int, error) {
+// tally runs a query for keys and how often each is there.
+func tally(ctx context.Context, conn load.Conn, sql string) (map[string]int, error) {
 	rows, err := conn.Query(ctx, sql)
 	if err != nil {
 		return nil, fmt.Errorf("checking: %w", err)

@@ -4,6 +4,6 @@ CREATE TABLE IF NOT EXISTS {{.Local "alerts"}}{{.OnCluster}}
 )
 ENGINE = {{.Engine "ReplacingMergeTree"}}(raised_at)
 PARTITION BY toYYYYMM(time)
-ORDER BY (time, id){{.TTL "toDateTime(time)" .AlertRetentionDays}}
+ORDER BY id{{.TTL "toDateTime(time)" .AlertRetentionDays}}
 SETTINGS ttl_only_drop_parts = 1, {{.Dedup}};
 {{.Distributed "alerts" "cityHash64(id)"}}

@@ -94,7 +94,7 @@ SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, repli
 CREATE TABLE IF NOT EXISTS auditmill.events ON CLUSTER '{cluster}' AS auditmill.events_local
 ENGINE = Distributed('{cluster}', 'auditmill', 'events_local', cityHash64(event_id));
 
--- 0002_alerts 6038bc5dc0ba557c7ebfade67b81cb7f
+-- 0002_alerts f471b2765ce52b39b6bb2d2c8eedbbcb
 
 CREATE TABLE IF NOT EXISTS auditmill.alerts_local ON CLUSTER '{cluster}'
 (
@@ -133,7 +133,7 @@ CREATE TABLE IF NOT EXISTS auditmill.alerts_local ON CLUSTER '{cluster}'
 )
 ENGINE = ReplicatedReplacingMergeTree(raised_at)
 PARTITION BY toYYYYMM(time)
-ORDER BY (time, id)
+ORDER BY id
 TTL toDateTime(time) + INTERVAL 90 DAY DELETE
 SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
 

@@ -89,7 +89,7 @@ PARTITION BY toDate(received_at)
 ORDER BY (cluster, resource, verb, event_time)
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
 
--- 0002_alerts 6038bc5dc0ba557c7ebfade67b81cb7f
+-- 0002_alerts f471b2765ce52b39b6bb2d2c8eedbbcb
 
 CREATE TABLE IF NOT EXISTS auditmill.alerts
 (
@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS auditmill.alerts
 )
 ENGINE = ReplacingMergeTree(raised_at)
 PARTITION BY toYYYYMM(time)
-ORDER BY (time, id)
+ORDER BY id
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
 
 -- 0003_rollups 05799ae5f25059a8fe869de753e629e0

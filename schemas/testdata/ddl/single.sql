@@ -90,7 +90,7 @@ ORDER BY (cluster, resource, verb, event_time)
 TTL toDateTime(received_at) + INTERVAL 400 DAY DELETE
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
 
--- 0002_alerts 6038bc5dc0ba557c7ebfade67b81cb7f
+-- 0002_alerts f471b2765ce52b39b6bb2d2c8eedbbcb
 
 CREATE TABLE IF NOT EXISTS auditmill.alerts
 (
@@ -129,7 +129,7 @@ CREATE TABLE IF NOT EXISTS auditmill.alerts
 )
 ENGINE = ReplacingMergeTree(raised_at)
 PARTITION BY toYYYYMM(time)
-ORDER BY (time, id)
+ORDER BY id
 TTL toDateTime(time) + INTERVAL 800 DAY DELETE
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
 
