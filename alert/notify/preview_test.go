@@ -121,7 +121,7 @@ func (c *canvas) line(text, style string, height int) {
 func (c *canvas) text(s string) {
 	s = regexp.MustCompile(`<!date\^[^|]*\|([^>]*)>`).ReplaceAllString(s, "$1")
 	s = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(s)
-	for _, line := range strings.SplitSeq(s, "\n") {
+	for line := range strings.SplitSeq(s, "\n") {
 		style := "font:14px sans-serif;fill:#1d1c1d"
 		switch {
 		case line == "```":
