@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -51,7 +52,7 @@ func ClickHouse(conn load.Conn, database string, r Range) History {
 }
 
 func (r Range) sql() string {
-	sql := "SELECT * FROM events WHERE 1"
+	sql := "SELECT " + selectList() + " FROM events WHERE 1"
 	stamp := func(t time.Time) string { return t.UTC().Format("'2006-01-02 15:04:05.000000'") }
 	if !r.From.IsZero() {
 		sql += " AND event_time >= toDateTime64(" + stamp(r.From) + ", 6, 'UTC')"
@@ -62,9 +63,32 @@ func (r Range) sql() string {
 	if r.Where != "" {
 		sql += " AND (" + r.Where + "\n)"
 	}
-	return sql + ` ORDER BY event_time, event_id SETTINGS max_block_size = 8192,
+	return sql + ` ORDER BY event_time, event_id SETTINGS max_block_size = 8192, prefer_column_name_to_alias = 1,
 		output_format_arrow_low_cardinality_as_dictionary = 1, output_format_arrow_string_as_string = 1,
 		output_format_arrow_fixed_string_as_fixed_byte_array = 1, output_format_arrow_compression_method = 'none'`
+}
+
+// selectList gives every column as enrich wrote it: the table has no nulls, so what it holds in their place becomes null again.
+func selectList() string {
+	var list []string
+	for _, c := range schemas.Columns() {
+		null := ""
+		switch c.Type {
+		case schemas.TypeDict, schemas.TypeString:
+			null = "''"
+		case schemas.TypeTime:
+			null = "toDateTime64(0, 6, 'UTC')"
+		case schemas.TypeUint16, schemas.TypeInt64:
+			null = "0"
+		default: // never null, or zero is a value
+		}
+		if null == "" {
+			list = append(list, c.Name)
+			continue
+		}
+		list = append(list, fmt.Sprintf("nullIf(%s, %s) AS %[1]s", c.Name, null))
+	}
+	return strings.Join(list, ", ")
 }
 
 func readArrow(in io.Reader, yield func(arrow.RecordBatch) error) error {
@@ -97,7 +121,10 @@ func Topic(cfg kafka.Config, from time.Time) History {
 			return err
 		}
 		admin := kadm.NewClient(client)
-		starts, err := admin.ListOffsetsAfterMilli(ctx, from.UnixMilli(), schemas.TopicEnriched)
+		starts, err := admin.ListStartOffsets(ctx, schemas.TopicEnriched)
+		if !from.IsZero() {
+			starts, err = admin.ListOffsetsAfterMilli(ctx, from.UnixMilli(), schemas.TopicEnriched)
+		}
 		if err == nil {
 			err = starts.Error()
 		}

@@ -1,6 +1,8 @@
 package rule
 
 import (
+	"unsafe"
+
 	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/internal/jsonscan"
 )
@@ -74,10 +76,12 @@ func (e *Evaluator) originalOf(row int) []byte {
 		}
 		return data
 	}
-	if e.raw.null(row) || e.raw.texts.binary == nil {
+	if e.raw.null(row) {
 		return nil
 	}
-	return e.raw.texts.binary.Value(row)
+	// ClickHouse gives the column back as text.
+	text := e.raw.texts.at(row, nil)
+	return unsafe.Slice(unsafe.StringData(text), len(text))
 }
 
 // paths returns what the paths of d lead to.
