@@ -1,0 +1,235 @@
+package context
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/auditmill/auditmill/internal/jsonscan"
+)
+
+// isApply says whether a patch looks like a server-side apply: the configuration of an object. Events do not record the
+// content type.
+func isApply(body []byte) bool {
+	if body[0] != '{' {
+		return false
+	}
+	_, kind := jsonscan.Get(body, "kind")
+	_, version := jsonscan.Get(body, "apiVersion")
+	return kind && version
+}
+
+// patch applies the body of a patch to an object: a JSON patch, or an object, which for what is kept means the same as
+// merge patch, strategic merge patch or apply, because the lists of RBAC objects are replaced as a whole by all of them.
+func patch(key Key, object *Object, body []byte) (*wire, error) {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	var document map[string]any
+	if err := json.Unmarshal(text, &document); err != nil {
+		return nil, err
+	}
+	var change any
+	if err := json.Unmarshal(body, &change); err != nil {
+		return nil, err
+	}
+	switch change := change.(type) {
+	case []any:
+		if err := jsonPatch(document, change); err != nil {
+			return nil, err
+		}
+	case map[string]any:
+		if isApply(body) && drops(document, change) {
+			return nil, errors.New("an apply that leaves out a list may have removed it")
+		}
+		document = merge(document, change)
+	}
+	if text, err = json.Marshal(document); err != nil {
+		return nil, err
+	}
+	w, err := parseObject(text)
+	if err != nil {
+		return nil, err
+	}
+	w.namespace, w.name = key.Namespace, key.Name
+	return w, nil
+}
+
+// drops says whether a list that the object has is missing in the configuration that was applied.
+func drops(document, change map[string]any) bool {
+	for _, field := range []string{"rules", "subjects"} {
+		if _, has := document[field]; has && change[field] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// merge merges like RFC 7396, and understands the directives of strategic merge patches as far as they matter here.
+func merge(into, change map[string]any) map[string]any {
+	if change["$patch"] == "replace" {
+		into = map[string]any{}
+	}
+	if into == nil {
+		into = map[string]any{}
+	}
+	for key, value := range change {
+		if strings.HasPrefix(key, "$") {
+			continue
+		}
+		switch value := value.(type) {
+		case nil:
+			delete(into, key)
+		case map[string]any:
+			if value["$patch"] == "delete" {
+				delete(into, key)
+				continue
+			}
+			inner, _ := into[key].(map[string]any)
+			into[key] = merge(inner, value)
+		case []any:
+			into[key] = slices.DeleteFunc(value, func(v any) bool {
+				m, ok := v.(map[string]any)
+				return ok && m["$patch"] != nil
+			})
+		default:
+			into[key] = value
+		}
+	}
+	return into
+}
+
+// keeps says whether a JSON pointer leads into what is kept of an object.
+func keeps(path []string) bool {
+	switch path[0] {
+	case "rules", "subjects", "roleRef", "aggregationRule":
+		return true
+	case "metadata":
+		return len(path) == 1 || path[1] == "labels" || path[1] == "annotations"
+	}
+	return false
+}
+
+// jsonPatch applies RFC 6902 to what is kept. Tests passed, or the request would have failed.
+func jsonPatch(document map[string]any, operations []any) error {
+	for i, o := range operations {
+		operation, _ := o.(map[string]any)
+		op, _ := operation["op"].(string)
+		to, ok := pointer(operation["path"])
+		if !ok {
+			return fmt.Errorf("[%d].path: want a JSON pointer, got %v", i, operation["path"])
+		}
+		value := operation["value"]
+		if op == "move" || op == "copy" {
+			from, ok := pointer(operation["from"])
+			if !ok {
+				return fmt.Errorf("[%d].from: want a JSON pointer, got %v", i, operation["from"])
+			}
+			if value, ok = find(document, from); !ok && keeps(to) {
+				return fmt.Errorf("[%d].from: %v is not known", i, operation["from"])
+			}
+			value = clone(value)
+			if op == "move" && keeps(from) {
+				edit(document, from, "remove", nil)
+			}
+		}
+		if op == "test" || !keeps(to) {
+			continue
+		}
+		if !edit(document, to, op, value) && to[0] != "metadata" {
+			return fmt.Errorf("[%d]: cannot %s %v", i, op, operation["path"])
+		}
+	}
+	return nil
+}
+
+func pointer(v any) (path []string, ok bool) {
+	s, _ := v.(string)
+	if !strings.HasPrefix(s, "/") {
+		return nil, false
+	}
+	for part := range strings.SplitSeq(s[1:], "/") {
+		path = append(path, strings.NewReplacer("~1", "/", "~0", "~").Replace(part))
+	}
+	return path, true
+}
+
+func clone(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		c := make(map[string]any, len(v))
+		for k, e := range v {
+			c[k] = clone(e)
+		}
+		return c
+	case []any:
+		c := make([]any, len(v))
+		for i, e := range v {
+			c[i] = clone(e)
+		}
+		return c
+	}
+	return v
+}
+
+func find(v any, path []string) (any, bool) {
+	for _, part := range path {
+		switch in := v.(type) {
+		case map[string]any:
+			var ok bool
+			if v, ok = in[part]; !ok {
+				return nil, false
+			}
+		case []any:
+			i, err := strconv.Atoi(part)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil, false
+			}
+			v = in[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// edit adds, replaces or removes what path leads to, and says whether it could. move and copy add.
+func edit(document map[string]any, path []string, op string, value any) bool {
+	parent, last := path[:len(path)-1], path[len(path)-1]
+	in, ok := find(document, parent)
+	if !ok {
+		return false
+	}
+	switch in := in.(type) {
+	case map[string]any:
+		if op == "remove" {
+			_, ok = in[last]
+			delete(in, last)
+			return ok
+		}
+		in[last] = value
+		return true
+	case []any:
+		i := len(in)
+		if last != "-" || op == "remove" || op == "replace" {
+			var err error
+			if i, err = strconv.Atoi(last); err != nil || i < 0 || i > len(in) || i == len(in) && (op == "remove" || op == "replace") {
+				return false
+			}
+		}
+		switch op {
+		case "remove":
+			in = slices.Delete(in, i, i+1)
+		case "replace":
+			in[i] = value
+		default:
+			in = slices.Insert(in, i, value)
+		}
+		return edit(document, parent, "replace", in)
+	}
+	return false
+}

@@ -1,0 +1,515 @@
+package context
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sort"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Sources of changes that have a fixed name; dumps are called "import:" and the name of the file.
+const (
+	SourceAudit       = "audit"
+	SourceWatch       = "watch"
+	SourceAggregation = "aggregation" // worked out as the API server's controller does
+	sourceImport      = "import:"
+)
+
+// Change is what happened to an object, or to what is known of it.
+type Change struct {
+	Key    Key
+	From   int64   // since when, µs since 1970
+	Object *Object // nil if it was deleted or is not known
+	UID    string  // of a deleted object, if known: another of the same name stays
+	Source string
+	Stale  bool // it changed, and how is not known; Object, if any, is what it was or may be
+
+	Complete []Kind // instead of an object: from then on all objects of these kinds are known
+	Doubt    bool   // instead of an object: something changed that could not be followed
+}
+
+// exact says whether From is the time of the change itself, not that of somebody who looked.
+func (c *Change) exact() bool { return c.Source == SourceAudit }
+
+func (c *Change) deletes() bool { return c.Object == nil && !c.Stale }
+
+func (c *Change) uid() string {
+	if c.Object != nil {
+		return c.Object.Metadata.UID
+	}
+	return c.UID
+}
+
+// revision returns the resource version, which grows with each change to any object of a cluster; 0 if it is not known.
+func (c *Change) revision() uint64 {
+	if c.Object == nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(c.Object.Metadata.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Config bounds a Store.
+type Config struct {
+	History     time.Duration // how far back States can be looked up
+	MaxVersions int           // States that are kept, of all clusters together; each takes 1 to 5 KB
+}
+
+// DefaultConfig keeps a day of history in about a GiB at most.
+func DefaultConfig() Config { return Config{History: 24 * time.Hour, MaxVersions: 1 << 18} }
+
+// minVersions are kept of a cluster whatever MaxVersions says.
+const minVersions = 16
+
+// Store holds the states of clusters. Reading takes no locks; writing may be concurrent too, but changes of one cluster
+// then wait for each other.
+type Store struct {
+	config   Config
+	clusters atomic.Pointer[map[string]*Cluster]
+	mu       sync.Mutex // held to add or remove clusters
+	versions atomic.Uint64
+	pool     pool
+}
+
+// NewStore returns an empty Store.
+func NewStore(config Config) *Store {
+	s := &Store{config: config}
+	s.clusters.Store(&map[string]*Cluster{})
+	return s
+}
+
+// Cluster returns the history of a cluster, nil if nothing is known of it.
+func (s *Store) Cluster(name string) *Cluster { return (*s.clusters.Load())[name] }
+
+// Clusters returns the names of the clusters, sorted.
+func (s *Store) Clusters() []string { return slices.Sorted(maps.Keys(*s.clusters.Load())) }
+
+// Remove forgets a cluster.
+func (s *Store) Remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clusters := maps.Clone(*s.clusters.Load())
+	delete(clusters, name)
+	s.clusters.Store(&clusters)
+}
+
+func (s *Store) cluster(name string) *Cluster {
+	if c := s.Cluster(name); c != nil {
+		return c
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.Cluster(name); c != nil {
+		return c
+	}
+	c := &Cluster{store: s, versions: map[Key][]*entry{}}
+	c.line.Store(&timeline{})
+	clusters := maps.Clone(*s.clusters.Load())
+	clusters[name] = c
+	s.clusters.Store(&clusters)
+	return c
+}
+
+// Apply makes changes of a cluster visible, all at once. They may be late: everything after them is then worked out
+// anew. It returns the earliest time from which on something differs, and false if nothing does.
+func (s *Store) Apply(cluster string, changes ...Change) (since int64, changed bool) {
+	if len(changes) == 0 {
+		return 0, false
+	}
+	return s.cluster(cluster).apply(changes)
+}
+
+// Cluster is the history of one cluster.
+type Cluster struct {
+	store *Store
+	line  atomic.Pointer[timeline]
+
+	mu       sync.Mutex
+	log      []*entry // by time
+	versions map[Key][]*entry
+	seq      uint64
+	trimmed  bool // the first state has taken in what the log had before it
+}
+
+// timeline is the states of a cluster by time. What was published is never changed: a writer appends behind the end
+// that readers know of, or copies.
+type timeline struct {
+	states []*State
+}
+
+// entry is a change in the log.
+type entry struct {
+	Change
+	seq  uint64
+	dead bool // superseded by one that knows better
+}
+
+func (e *entry) compare(o *entry) int {
+	return cmp.Or(cmp.Compare(e.From, o.From), cmp.Compare(e.seq, o.seq))
+}
+
+// At returns the state at a time in µs since 1970; nil if that is before anything that is known. It takes no lock.
+func (c *Cluster) At(t int64) *State {
+	if c == nil {
+		return nil
+	}
+	states := c.line.Load().states
+	// Nearly every event is newer than every change.
+	if n := len(states); n > 0 && states[n-1].from <= t {
+		return states[n-1]
+	}
+	i := sort.Search(len(states), func(i int) bool { return states[i].from > t })
+	if i == 0 {
+		return nil
+	}
+	return states[i-1]
+}
+
+// Between calls yield for the state at from and for each that began after it, up to and including to. It takes no lock.
+func (c *Cluster) Between(from, to int64, yield func(*State) bool) {
+	if c == nil {
+		return
+	}
+	states := c.line.Load().states
+	i := sort.Search(len(states), func(i int) bool { return states[i].from > from })
+	for i = max(i-1, 0); i < len(states) && states[i].from <= to; i++ {
+		if !yield(states[i]) {
+			return
+		}
+	}
+}
+
+// Latest returns the newest state, nil if there is none. It takes no lock.
+func (c *Cluster) Latest() *State {
+	if c == nil {
+		return nil
+	}
+	if states := c.line.Load().states; len(states) > 0 {
+		return states[len(states)-1]
+	}
+	return nil
+}
+
+// Versions is the number of states that are kept.
+func (c *Cluster) Versions() int { return len(c.line.Load().states) }
+
+// apply puts changes into the log and makes the states anew from the earliest on.
+func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since = 1<<63 - 1
+	for i := range changes {
+		change := changes[i]
+		if c.trimmed {
+			// Changes that are older than the history count from its beginning.
+			change.From = max(change.From, c.line.Load().states[0].from)
+		}
+		if at, ok := c.insert(&change); ok {
+			since, changed = min(since, at), true
+		}
+	}
+	if changed {
+		c.rebuild(since)
+		c.trim()
+	}
+	return since, changed
+}
+
+// insert puts a change where it belongs and returns from when on that matters.
+func (c *Cluster) insert(change *Change) (since int64, ok bool) {
+	if change.Key.Kind == 0 {
+		return c.add(change), true
+	}
+	known := c.versions[change.Key]
+	if n := len(known); n > 0 && known[n-1].precedes(change) {
+		return c.add(change), true
+	}
+	known = slices.Clone(known) // it changes below
+	since = change.From
+	for _, e := range known {
+		verdict, at := e.against(change)
+		switch verdict {
+		case redundant:
+			return 0, false
+		case superseded:
+			e.dead = true
+			since = min(since, e.From)
+		case before:
+			change.From = max(change.From, at+1)
+		case after:
+			since = min(since, e.From)
+			c.move(e, change.From+1)
+		case independent:
+		}
+	}
+	if change.exact() && change.Object != nil && !change.Stale {
+		c.unknownBefore(change, known)
+	}
+	return min(since, c.add(change)), true
+}
+
+// precedes says that nothing that is known of the object can contradict the change: the next recorded write.
+func (e *entry) precedes(change *Change) bool {
+	return !e.dead && e.exact() && change.exact() && e.From < change.From && e.Object != nil && change.Object != nil &&
+		e.uid() == change.uid() && e.revision() != 0 && e.revision() < change.revision()
+}
+
+// verdict is what a known version of an object means for another.
+type verdict int
+
+const (
+	independent verdict = iota
+	redundant           // the other says nothing new
+	superseded          // the known one is the other, whose time is exact
+	before              // the known one came before the other
+	after               // the known one came after the other
+)
+
+// against compares by what the API server says of the order of versions, which is better than times: a dump does not
+// say when an object became what it is, and writes that overlap may end in another order than they happened.
+func (e *entry) against(change *Change) (_ verdict, at int64) {
+	uid, revision := change.uid(), change.revision()
+	if e.dead || uid == "" || e.uid() == "" {
+		if !e.dead && e.From == change.From && e.Source == change.Source && e.deletes() && change.deletes() {
+			return redundant, 0
+		}
+		return independent, 0
+	}
+	if e.uid() != uid {
+		return independent, 0
+	}
+	mine := e.revision()
+	switch {
+	case e.deletes() && change.deletes():
+		return redundant, 0
+	case e.deletes() && e.From <= change.From:
+		return redundant, 0 // an object does not come back; another of the name has another uid
+	case change.deletes() && e.From >= change.From:
+		return superseded, 0
+	case change.deletes() || e.deletes() || mine == 0 || revision == 0:
+		return independent, 0
+	case mine == revision && change.exact() && !e.exact():
+		return superseded, 0
+	case mine == revision && change.Stale == e.Stale && (e.exact() || e.From <= change.From):
+		return redundant, 0
+	case mine == revision:
+		return superseded, 0
+	case mine > revision && e.From <= change.From:
+		if !e.exact() && change.exact() {
+			return after, 0 // the dump was taken later than the time it was given
+		}
+		return redundant, 0
+	case mine < revision && e.From >= change.From && change.exact() && !e.exact():
+		return superseded, 0 // the dump was taken earlier than the time it was given
+	case mine < revision && e.From >= change.From:
+		return before, e.From
+	}
+	return independent, 0
+}
+
+// unknownBefore marks that an object whose first known change is no creation was something else before.
+func (c *Cluster) unknownBefore(change *Change, known []*entry) {
+	created := change.Object.Metadata.created()
+	const second = int64(time.Second / time.Microsecond)
+	if created == 0 || created+2*second > change.From {
+		return
+	}
+	if slices.ContainsFunc(known, func(e *entry) bool { return !e.dead && e.From < change.From }) {
+		return
+	}
+	c.add(&Change{Key: change.Key, From: created, Source: change.Source, Stale: true, UID: change.Object.Metadata.UID})
+}
+
+// add puts a change into the log and returns its time.
+func (c *Cluster) add(change *Change) int64 {
+	c.seq++
+	e := &entry{Change: *change, seq: c.seq}
+	c.log = put(c.log, e)
+	if e.Key.Kind != 0 {
+		c.versions[e.Key] = put(c.versions[e.Key], e)
+	}
+	return e.From
+}
+
+// put keeps the order; the end is where nearly all belong.
+func put(list []*entry, e *entry) []*entry {
+	if n := len(list); n == 0 || list[n-1].compare(e) < 0 {
+		return append(list, e)
+	}
+	i, _ := slices.BinarySearchFunc(list, e, (*entry).compare)
+	return slices.Insert(list, i, e)
+}
+
+// move gives an entry another time.
+func (c *Cluster) move(e *entry, from int64) {
+	e.dead = true
+	moved := e.Change
+	moved.From = from
+	c.add(&moved)
+}
+
+// rebuild makes the states from since on of the log.
+func (c *Cluster) rebuild(since int64) {
+	line := c.line.Load()
+	states := line.states
+	keep := sort.Search(len(states), func(i int) bool { return states[i].from >= since })
+	first, _ := slices.BinarySearchFunc(c.log, since, func(e *entry, t int64) int { return cmp.Compare(e.From, t) })
+	var base *State
+	switch {
+	case keep > 0:
+		base = states[keep-1]
+	case c.trimmed:
+		base = states[0]
+	default:
+		base = newState()
+	}
+	if keep < len(states) {
+		states = slices.Clip(states[:keep]) // readers have what follows in the same array
+	}
+	version := func() uint64 { return c.store.versions.Add(1) }
+	for i := first; i < len(c.log); {
+		b := base.next(c.log[i].From, version)
+		for ; i < len(c.log) && c.log[i].From == b.from; i++ {
+			if !c.log[i].dead {
+				b.change(&c.log[i].Change)
+			}
+		}
+		base = b.State
+		states = append(states, base)
+	}
+	c.line.Store(&timeline{states})
+}
+
+// change applies one change.
+func (b *builder) change(c *Change) {
+	switch {
+	case c.Complete != nil:
+		for _, k := range c.Complete {
+			b.complete[k] = true
+		}
+		if b.CompleteRBAC() {
+			b.doubtful = false
+		}
+		b.changedRBAC()
+		return
+	case c.Doubt:
+		b.doubtful = true
+		b.changedRBAC()
+		return
+	}
+	before, had := b.Get(c.Key)
+	labels := [2]map[string]string{}
+	if had && before.Object != nil {
+		labels[0] = before.Object.Metadata.Labels
+	}
+	switch {
+	case c.deletes():
+		if had && c.UID != "" && before.Object != nil && before.Object.Metadata.UID != "" && before.Object.Metadata.UID != c.UID {
+			return // another object that had the name
+		}
+		b.put(c.Key, nil)
+	default:
+		item := &Item{Key: c.Key, Object: c.Object, From: c.From, Source: c.Source, Stale: c.Stale}
+		if item.Object == nil && had {
+			item.Object = before.Object
+		}
+		b.put(c.Key, item)
+		if item.Object != nil {
+			labels[1] = item.Object.Metadata.Labels
+		}
+		if c.exact() && aggregates(item) && len(item.Object.Rules) == 0 {
+			b.gather(c.Key, item, 0)
+		}
+	}
+	if c.Key.Kind == ClusterRole && c.exact() {
+		b.aggregate(c.Key.Name, 0, labels[0], labels[1])
+	}
+}
+
+// trim keeps the history within its bounds.
+func (c *Cluster) trim() {
+	states := c.line.Load().states
+	limit := max(minVersions, c.store.config.MaxVersions/max(1, len(*c.store.clusters.Load())))
+	oldest := states[len(states)-1].from - c.store.config.History.Microseconds()
+	cut := sort.Search(len(states), func(i int) bool { return states[i].from > oldest }) - 1
+	if len(states) > limit {
+		cut = max(cut, len(states)-limit*3/4)
+	}
+	// Seldom and much: each time copies what stays.
+	if cut <= 0 || len(states) <= limit && cut < len(states)/4 {
+		return
+	}
+	states, c.trimmed = slices.Clone(states[cut:]), true
+	c.line.Store(&timeline{states})
+	c.forget(states[0].from)
+}
+
+// forget drops the log up to a time, which the first state has taken in, and of each object all versions but the last
+// until then.
+func (c *Cluster) forget(until int64) {
+	n := 0
+	for ; n < len(c.log) && c.log[n].From <= until; n++ {
+		key := c.log[n].Key
+		of := c.versions[key]
+		last := -1
+		for i, e := range of {
+			if !e.dead && e.From <= until {
+				last = i
+			}
+		}
+		of = slices.DeleteFunc(of, func(e *entry) bool {
+			return e.dead || e.From <= until && (last < 0 || e != of[last] || e.deletes())
+		})
+		if len(of) == 0 {
+			delete(c.versions, key)
+		} else {
+			c.versions[key] = of
+		}
+	}
+	c.log = slices.Clone(c.log[n:])
+}
+
+// pool shares equal rules: the default roles are the same in all clusters.
+type pool struct {
+	mu    sync.Mutex
+	known map[string][]Rule
+	size  int
+}
+
+// maxPool bounds the keys of a pool, in bytes.
+const maxPool = 32 << 20
+
+func (p *pool) rules(rules []Rule) []Rule {
+	if len(rules) == 0 {
+		return nil
+	}
+	var key []byte
+	for i := range rules {
+		r := &rules[i]
+		for _, list := range [...][]string{r.Verbs, r.APIGroups, r.Resources, r.ResourceNames, r.NonResourceURLs} {
+			for _, s := range list {
+				key = strconv.AppendInt(key, int64(len(s)), 10)
+				key = append(append(key, ':'), s...)
+			}
+			key = append(key, ';')
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if shared, ok := p.known[string(key)]; ok {
+		return shared
+	}
+	if p.known == nil || p.size > maxPool {
+		p.known, p.size = map[string][]Rule{}, 0
+	}
+	p.known[string(key)] = rules
+	p.size += len(key)
+	return rules
+}

@@ -1,0 +1,293 @@
+package rbac
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auditmill/auditmill/enrich/context"
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// Agreement says whether what was worked out agrees with what the API server decided and named as the reason.
+type Agreement string
+
+// The agreements.
+const (
+	NotAsked Agreement = ""         // there is no decision, or none of RBAC
+	Agree    Agreement = "agree"    // the named grant is among the matches; or there is none and it was forbidden
+	Disagree Agreement = "disagree" // it is not, although everything is known: the state is wrong, or the event
+	Unknown  Agreement = "unknown"  // it is not, and not everything is known
+)
+
+// lag is by how much the API server may know of a change to roles and bindings later, or earlier than the event of the
+// change says: it authorizes by caches, and events end after the change.
+const lag = time.Second
+
+// Why is why a request was allowed, by the state of the cluster at the time. It is valid until the next call; what its
+// slices and pointers lead to stays.
+type Why struct {
+	// Known says that something is known of the cluster at the time of the event. If not, all else is empty.
+	Known bool
+	// Complete says that all roles and bindings were known, and nothing doubtful.
+	Complete bool
+	// Matches are all the ways in which RBAC allows the request. The user is the impersonated one, if there is one.
+	Matches []Match
+	// Masters says that the user is in system:masters and may do everything, whatever Matches says.
+	Masters bool
+	// Node says that the user is a node, for whom the Node authorizer may allow what RBAC does not.
+	Node bool
+	// Agreement is about Matches, Masters and Node on one side and decision and reason of the event on the other.
+	Agreement Agreement
+	// Version names the roles and bindings that were used; equal versions are the same.
+	Version uint64
+	// Since is when a role or binding of the cluster changed last, µs since 1970; 0 if that is not known.
+	Since int64
+	// Age is how long that was before the event, in µs; 0 if that is not known.
+	Age int64
+	// Standing is how much the user may do.
+	Standing *Standing
+	// Impersonation is by which rights the caller acts as another; nil if it does not.
+	Impersonation *Impersonation
+}
+
+// Impersonation is the right of a caller to act as another user.
+type Impersonation struct {
+	Allowed bool    // for all of user, groups, uid and extra
+	Masters bool    // by being in system:masters
+	Matches []Match // that allow to act as the user
+	// Standing is how much the caller may do without it.
+	Standing *Standing
+}
+
+// Explain works out why the request of an event was allowed. cluster may be nil.
+func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event) *Why {
+	w := &r.why
+	*w = Why{}
+	at := e.EventTime
+	if at == 0 {
+		at = e.StageTime
+	}
+	state := cluster.At(at)
+	if state == nil || at == 0 {
+		if e.Decision != "" {
+			w.Agreement = Unknown
+		}
+		return w
+	}
+	user, groups := e.User, e.Groups
+	if e.ImpersonatedUser != "" {
+		user, groups = e.ImpersonatedUser, e.ImpersonatedGroups
+	}
+	if user == "" && len(groups) == 0 {
+		w.state(state, at)
+		return w // nobody was recognised: nothing was authorized
+	}
+	request := RequestOf(e)
+	w.Masters = slices.Contains(groups, "system:masters")
+	w.Node = slices.Contains(groups, "system:nodes") && strings.HasPrefix(user, "system:node:")
+	state, result := r.agree(cluster, state, at, user, groups, &request, e)
+	w.state(state, at)
+	w.Matches = result.Matches
+	w.Standing = r.Standing(state, user, groups)
+	if e.ImpersonatedUser != "" {
+		w.Impersonation = r.impersonation(state, e)
+	}
+	return w
+}
+
+func (w *Why) state(s *context.State, at int64) {
+	w.Known, w.Complete, w.Version, w.Since = true, s.CompleteRBAC() && !s.Doubtful(), s.RBACVersion(), s.RBACFrom()
+	if w.Since > 0 {
+		w.Age = max(0, at-w.Since)
+	}
+}
+
+// RequestOf returns the request of an event as it was authorized. What the event tells of the object may come from its
+// body: the name of an object that is created was not in the request.
+func RequestOf(e *schemas.Event) Request {
+	path, _, _ := strings.Cut(e.RequestURI, "?")
+	if strings.IndexByte(path, '%') >= 0 {
+		if unescaped, err := url.PathUnescape(path); err == nil {
+			path = unescaped
+		}
+	}
+	if e.Resource == "" {
+		return Request{Verb: e.Verb, Path: path}
+	}
+	q := Request{
+		Verb: e.Verb, APIGroup: e.APIGroup, Resource: e.Resource, Subresource: e.Subresource, Namespace: e.Namespace, Name: e.Name,
+	}
+	if e.Verb == "create" && e.Subresource == "" && strings.HasSuffix(strings.TrimRight(path, "/"), "/"+e.Resource) {
+		q.Name = ""
+	}
+	return q
+}
+
+// agree resolves a request and compares with the decision. If they differ, states from shortly before and after are
+// tried: the API server may have decided by one of them. It returns the state that was used.
+func (r *Resolver) agree(
+	cluster *context.Cluster, state *context.State, at int64, user string, groups []string, q *Request, e *schemas.Event,
+) (*context.State, *Result) {
+	result := r.Resolve(state, user, groups, q)
+	ok, checked := r.check(result, e)
+	if !checked || ok {
+		return state, result
+	}
+	tried := state.RBACVersion()
+	cluster.Between(at-lag.Microseconds(), at+lag.Microseconds(), func(s *context.State) bool {
+		if s.RBACVersion() == tried || s.RBACVersion() == state.RBACVersion() {
+			return true
+		}
+		tried = s.RBACVersion()
+		other := r.Resolve(s, user, groups, q)
+		if ok, _ = r.check(other, e); ok {
+			state, result = s, other
+		}
+		return !ok
+	})
+	switch {
+	case ok:
+	case !state.CompleteRBAC(), state.Doubtful(), result.Stale, len(groups) == 0, r.stale(state, e):
+		r.why.Agreement = Unknown // groups are always known to the API server, not to all who pass events on
+	default:
+		r.why.Agreement = Disagree
+	}
+	return state, result
+}
+
+// check sets the agreement and says whether it is one; checked is false if there is nothing more to try.
+func (r *Resolver) check(result *Result, e *schemas.Event) (ok, checked bool) {
+	w := &r.why
+	switch e.Decision {
+	case "allow":
+		return r.checkAllowed(result, e)
+	case "forbid":
+		if len(result.Matches) == 0 && !w.Masters {
+			w.Agreement = Agree
+			return true, true
+		}
+		if d := Parse(e.Decision, e.DecisionReason).Authorizer; d == AuthorizerOther || d == AuthorizerAzure {
+			w.Agreement = Unknown // an authorizer that was asked before RBAC may have denied it
+			return false, false
+		}
+		return false, true
+	}
+	return false, false
+}
+
+func (r *Resolver) checkAllowed(result *Result, e *schemas.Event) (ok, checked bool) {
+	w := &r.why
+	if e.DecisionReason == "" {
+		w.Agreement = Unknown
+		if w.Masters {
+			w.Agreement = Agree
+		}
+		return w.Masters, false
+	}
+	if !strings.HasPrefix(e.DecisionReason, reasonPrefix) {
+		return false, false
+	}
+	if named(result.Matches, e) {
+		w.Agreement = Agree
+		return true, true
+	}
+	return false, true
+}
+
+const reasonPrefix = "RBAC: allowed by "
+
+// named says whether the grant that the API server named is among the matches. The Grant columns of the event are used
+// if they are set.
+func named(matches []Match, e *schemas.Event) bool {
+	g := Grant{
+		BindingKind: e.GrantBindingKind, Binding: e.GrantBinding, RoleKind: e.GrantRoleKind, Role: e.GrantRole,
+		SubjectKind: e.GrantSubjectKind, SubjectName: e.GrantSubject,
+	}
+	if g.Binding == "" {
+		g = *Parse(e.Decision, e.DecisionReason)
+	}
+	return slices.ContainsFunc(matches, func(m Match) bool {
+		return m.BindingKind == g.BindingKind && m.Binding == g.Binding && m.RoleKind == g.RoleKind && m.Role == g.Role &&
+			m.SubjectKind == g.SubjectKind && m.Subject == g.SubjectName
+	})
+}
+
+// stale says whether the named binding, or the role of that name, changed in a way that is not known.
+func (r *Resolver) stale(state *context.State, e *schemas.Event) bool {
+	g := Parse(e.Decision, e.DecisionReason)
+	if g.Binding == "" {
+		return false
+	}
+	key := context.Key{Kind: context.ParseKind(g.BindingKind), Name: g.Binding}
+	role := context.Key{Kind: context.ParseKind(g.RoleKind), Name: g.Role}
+	if namespace, name, ok := strings.Cut(g.Binding, "/"); ok && key.Kind == context.RoleBinding {
+		key.Namespace, key.Name = namespace, name
+		if role.Kind == context.Role {
+			role.Namespace = namespace
+		}
+	}
+	b, known := state.Get(key)
+	o, also := state.Get(role)
+	return known && (b.Stale || b.Object == nil) || also && (o.Stale || o.Object == nil)
+}
+
+// impersonation works out the caller's right to act as the impersonated user. Groups that everybody of the kind is in
+// were not asked for, as far as an event can tell, and need no right.
+func (r *Resolver) impersonation(state *context.State, e *schemas.Event) *Impersonation {
+	i := &Impersonation{Standing: r.Standing(state, e.User, e.Groups)}
+	if i.Masters = slices.Contains(e.Groups, "system:masters"); i.Masters {
+		i.Allowed = true
+		return i
+	}
+	const authentication = "authentication.k8s.io"
+	verb, group := "impersonate", ""
+	if e.ImpersonationConstraint != "" {
+		verb, group = e.ImpersonationConstraint, authentication
+	}
+	may := func(group, resource, subresource, namespace, name string) *Result {
+		return r.Resolve(state, e.User, e.Groups, &Request{
+			Verb: verb, APIGroup: group, Resource: resource, Subresource: subresource, Namespace: namespace, Name: name,
+		})
+	}
+	user := e.ImpersonatedUser
+	var of *Result
+	sa, isAccount := strings.CutPrefix(user, "system:serviceaccount:")
+	namespace, account, _ := strings.Cut(sa, ":")
+	node, isNode := strings.CutPrefix(user, "system:node:")
+	switch {
+	case isAccount:
+		of = may(group, "serviceaccounts", "", namespace, account)
+	case verb == "impersonate:associated-node":
+		of = may(group, "nodes", "", "", "*")
+	case isNode && e.ImpersonationConstraint != "":
+		of = may(group, "nodes", "", "", node)
+	default:
+		of = may(group, "users", "", "", user)
+	}
+	i.Matches = of.Matches
+	i.Allowed = len(of.Matches) > 0
+	for _, g := range e.ImpersonatedGroups {
+		implied := g == "system:authenticated" || user == "system:anonymous" && g == "system:unauthenticated" ||
+			isAccount && (g == "system:serviceaccounts" || g == "system:serviceaccounts:"+namespace) ||
+			isNode && e.ImpersonationConstraint != "" && g == "system:nodes"
+		if !implied {
+			i.Allowed = i.Allowed && len(may(group, "groups", "", "", g).Matches) > 0
+		}
+	}
+	if e.ImpersonatedUID != "" {
+		i.Allowed = i.Allowed && len(may(authentication, "uids", "", "", e.ImpersonatedUID).Matches) > 0
+	}
+	for _, extra := range e.ImpersonatedExtra {
+		for _, value := range extra.Values {
+			i.Allowed = i.Allowed && len(may(authentication, "userextras", extra.Key, "", value).Matches) > 0
+		}
+	}
+	if mode, ok := strings.CutPrefix(e.ImpersonationConstraint, "impersonate:"); ok {
+		on := RequestOf(e)
+		on.Verb = "impersonate-on:" + mode + ":" + on.Verb
+		i.Allowed = i.Allowed && len(r.Resolve(state, e.User, e.Groups, &on).Matches) > 0
+	}
+	return i
+}
