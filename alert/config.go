@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/auditmill/auditmill/alert/correlate"
 	"github.com/auditmill/auditmill/alert/notify"
+	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/internal/conf"
 )
 
@@ -58,23 +60,29 @@ func (c Config) Validate() error {
 	if c.MaxPollRecords < 1 || c.MaxPollRecords > 10_000 {
 		errs = append(errs, fmt.Errorf("max_poll_records: must be from 1 to 10000, is %d", c.MaxPollRecords))
 	}
-	if !c.Rules.Embedded && len(c.Rules.Directories) == 0 {
-		errs = append(errs, errors.New("rules.directories: must not be empty without rules.embedded: there would be no rules"))
+	return errors.Join(append(errs, conf.Join("rules", c.Rules.Validate()),
+		conf.Join("correlate", c.Correlate.Validate()), conf.Join("slack", c.Slack.Validate()), conf.Join("notify", c.Notify.Validate()))...)
+}
+
+// Validate reports every fault at once.
+func (c RulesConfig) Validate() error {
+	var errs []error
+	if !c.Embedded && len(c.Directories) == 0 {
+		errs = append(errs, errors.New("directories: must not be empty without embedded: there would be no rules"))
 	}
-	for i, dir := range c.Rules.Directories {
-		if dir == "" || slices.Contains(c.Rules.Directories[:i], dir) {
-			errs = append(errs, fmt.Errorf("rules.directories[%d]: %q is empty or there twice", i, dir))
+	for i, dir := range c.Directories {
+		if dir == "" || slices.Contains(c.Directories[:i], dir) {
+			errs = append(errs, fmt.Errorf("directories[%d]: %q is empty or there twice", i, dir))
 		}
 	}
-	if !slices.Contains([]string{"Metadata", "Request", "RequestResponse"}, c.Rules.AuditLevel) {
-		errs = append(errs, fmt.Errorf("rules.audit_level: must be Metadata, Request or RequestResponse, is %q", c.Rules.AuditLevel))
+	if !slices.Contains(ir.AuditLevels(), c.AuditLevel) {
+		errs = append(errs, fmt.Errorf("audit_level: must be %s, is %q", strings.Join(ir.AuditLevels(), ", "), c.AuditLevel))
 	}
-	if c.Rules.Matching != "all" && c.Rules.Matching != "first" {
-		errs = append(errs, fmt.Errorf("rules.matching: must be all or first, is %q", c.Rules.Matching))
+	if c.Matching != "all" && c.Matching != "first" {
+		errs = append(errs, fmt.Errorf("matching: must be all or first, is %q", c.Matching))
 	}
-	if i := c.Rules.ReloadInterval; i != 0 && i < time.Second {
-		errs = append(errs, fmt.Errorf("rules.reload_interval: must be 0 or at least 1s, is %s", i))
+	if i := c.ReloadInterval; i != 0 && i < time.Second {
+		errs = append(errs, fmt.Errorf("reload_interval: must be 0 or at least 1s, is %s", i))
 	}
-	return errors.Join(append(errs,
-		conf.Join("correlate", c.Correlate.Validate()), conf.Join("slack", c.Slack.Validate()), conf.Join("notify", c.Notify.Validate()))...)
+	return errors.Join(errs...)
 }

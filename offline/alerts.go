@@ -31,7 +31,7 @@ func Raise(ctx context.Context, pack *ir.Pack, history History) (*Alerts, error)
 		waits[pack.Correlations[i].ID] = !OnArrival(&pack.Correlations[i])
 	}
 	out := &Alerts{Arrived: map[string]schemas.Alert{}, Decided: map[string]schemas.Alert{}}
-	add := func(f *found) error {
+	add := func(f *found) error { //nolint:unparam // the engine allows an error
 		if waits[f.alert.Rule] {
 			out.Decided[f.alert.ID] = *f.alert
 		} else {

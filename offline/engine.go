@@ -105,7 +105,7 @@ func (e *engine) raised(a schemas.Alert, again bool) {
 	}
 	m := e.metas[a.Rule]
 	at := e.origins[a.EventID]
-	match := newMatch(m, &a, func(f ir.Field) []string { return nil }, "", at)
+	match := newMatch(m, &a, func(ir.Field) []string { return nil }, "", at)
 	match.Values, match.EventIDs, match.Fields = a.Values, a.EventIDs, nil
 	e.failed = e.add(&found{match, &a, e.row})
 }

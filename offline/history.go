@@ -168,15 +168,13 @@ func readTopic(
 			}
 		}
 		var failed error
-		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-			for _, r := range f.Records {
-				end, open := left[r.Partition]
-				if open && r.Offset < end && failed == nil && !r.Attrs.IsControl() {
-					failed = readRecord(reader, r, yield)
-				}
-				if open && r.Offset >= end-1 {
-					delete(left, r.Partition)
-				}
+		fetches.EachRecord(func(r *kgo.Record) {
+			end, open := left[r.Partition]
+			if open && r.Offset < end && failed == nil && !r.Attrs.IsControl() {
+				failed = readRecord(reader, r, yield)
+			}
+			if open && r.Offset >= end-1 {
+				delete(left, r.Partition)
 			}
 		})
 		if failed != nil {
