@@ -55,11 +55,13 @@ acknowledged all of its events.`,
 }
 
 func newEnrich(o *options) *cobra.Command {
-	return serviceCommand(o, pipeline.Enrich, "Add who and why: audit.raw.v1 to audit.enriched.v1",
+	cmd := serviceCommand(o, pipeline.Enrich, "Add who and why: audit.raw.v1 to audit.enriched.v1",
 		`Decode raw events, drop copies, classify callers, explain grants, and write Arrow batches, exactly once. Start more
 instances to share the partitions; give each its own enrich.instance.`,
 		`  auditmill enrich --config auditmill.yaml
   auditmill enrich --set enrich.instance=enrich-2`)
+	cmd.AddCommand(newEnrichFile())
+	return cmd
 }
 
 func newAlert(o *options) *cobra.Command {
