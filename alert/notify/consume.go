@@ -44,7 +44,7 @@ func (n *session) accept(ctx context.Context, fetches kgo.Fetches) error {
 		return err
 	}
 	now := time.Now()
-	counted := map[string][]string{} // alert ids by group
+	counted := map[string]struct{}{} // groups
 	var states []State
 	records := fetches.Records()
 	for _, r := range records {
@@ -57,11 +57,10 @@ func (n *session) accept(ctx context.Context, fetches kgo.Fetches) error {
 		}
 		n.memory.add(a.ID, now, now)
 		g := n.store.add(a, n.router.receivers(a), now)
-		counted[g.ID] = append(counted[g.ID], a.ID)
+		counted[g.ID] = struct{}{}
 		states = append(states, State{AlertID: a.ID, GroupID: g.ID, PostedAt: now.UTC(), State: stateCounted})
 	}
 	if len(states) > 0 {
-		n.store.unmark(counted)
 		ids := slices.Sorted(maps.Keys(counted))
 		if err := n.save(ctx, ids); err != nil {
 			return err
@@ -70,6 +69,7 @@ func (n *session) accept(ctx context.Context, fetches kgo.Fetches) error {
 		if err := n.markCounted(ctx, states); err != nil {
 			return err
 		}
+		n.store.marked(ids)
 	}
 	n.client.MarkCommitRecords(records...)
 	return nil

@@ -144,6 +144,10 @@ type session struct {
 	memory   *memory
 	read     *positions
 	client   *kgo.Client
+	// loose are the alerts that a group counts and that have no record of their own, by id, as far as
+	// was read; it is complete once the past is known.
+	learning sync.Mutex
+	loose    map[string]State
 
 	// assigned is closed when the partitions are ours, and moved when they are not any more.
 	assigned, moved chan struct{}
@@ -196,6 +200,7 @@ func (n *Notifier) session(ctx context.Context) error {
 	s := &session{
 		Notifier: n, memory: newMemory(n.cfg.Remember, n.cfg.RememberMax), read: newPositions(),
 		assigned: make(chan struct{}), moved: make(chan struct{}), silenced: newSilenced(),
+		loose: map[string]State{},
 	}
 	s.store = newStore(n.cfg, n.names(), s.silenced)
 	n.current.Store(s)
@@ -255,6 +260,9 @@ func (n *session) post(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if err := n.catchUp(ctx); err != nil {
+		return err
+	}
+	if err := n.markLoose(ctx); err != nil {
 		return err
 	}
 	n.active.Store(true)

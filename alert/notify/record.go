@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,6 +123,8 @@ func (n *session) learn(r *kgo.Record, now time.Time) error {
 	case r.Topic == schemas.TopicSilences:
 		err = n.learnSilence(r)
 	case len(r.Value) > 0 && !n.active.Load():
+		n.learning.Lock()
+		defer n.learning.Unlock()
 		if strings.HasPrefix(string(r.Key), groupPrefix) {
 			err = n.learnGroup(r.Value, now)
 		} else {
@@ -155,8 +159,12 @@ func (n *session) learnGroup(value []byte, now time.Time) error {
 		return nil
 	}
 	for _, id := range g.Unmarked {
+		if !n.memory.has(id) {
+			n.loose[id] = State{AlertID: id, GroupID: g.ID, PostedAt: g.UpdatedAt, State: stateCounted}
+		}
 		n.memory.add(id, g.UpdatedAt, now)
 	}
+	g.Unmarked = nil // see markLoose
 	if len(g.Told) == 0 {
 		// Whoever was to be told may not be configured any more.
 		g.Routes = n.router.receivers(&g.Alert)
@@ -165,9 +173,24 @@ func (n *session) learnGroup(value []byte, now time.Time) error {
 	return nil
 }
 
+// markLoose writes the records of alerts that whoever was killed had counted and not yet marked:
+// the next record of their groups says nothing of them, and they may be delivered again.
+func (n *session) markLoose(ctx context.Context) error {
+	n.learning.Lock()
+	states := slices.Collect(maps.Values(n.loose))
+	n.learning.Unlock()
+	for chunk := range slices.Chunk(states, maxBatch) {
+		if err := n.markCounted(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (n *session) learnState(value []byte, now time.Time) error {
 	s, err := decodeState(value)
 	if err == nil && s.AlertID != "" && s.State != stateMarker {
+		delete(n.loose, s.AlertID)
 		n.memory.add(s.AlertID, s.PostedAt, now)
 	}
 	return err

@@ -308,6 +308,8 @@ func (s *store) add(a *schemas.Alert, routes []string, now time.Time) *Group {
 		s.groups[id] = g
 	}
 	g.add(a, s.cfg.Quiet, now)
+	// At once: the group may be recorded, with this alert counted, because it was posted just now.
+	g.Unmarked = append(g.Unmarked, a.ID)
 	for _, name := range routes {
 		if !slices.Contains(g.Routes, name) {
 			g.Routes = append(g.Routes, name)
@@ -317,13 +319,13 @@ func (s *store) add(a *schemas.Alert, routes []string, now time.Time) *Group {
 	return g
 }
 
-// unmark replaces the ids of alerts whose own records may not be there yet.
-func (s *store) unmark(ids map[string][]string) {
+// marked notes that all alerts of groups have their own records by now.
+func (s *store) marked(ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, alerts := range ids {
+	for _, id := range ids {
 		if g := s.groups[id]; g != nil {
-			g.Unmarked = alerts
+			g.Unmarked = nil
 		}
 	}
 }
