@@ -19,6 +19,7 @@ type Item struct {
 // State is everything that is known of one cluster at one moment. It is immutable and complete in itself. Items and
 // slices that it returns must not be changed.
 type State struct {
+	cluster  uint64
 	from     int64
 	rbac     int64 // of the last change to a role or binding
 	version  uint64
@@ -35,9 +36,10 @@ type State struct {
 	eks        int // cluster roles that EKS makes in each of its clusters
 }
 
-func newState() *State {
+func newState(cluster uint64) *State {
 	return &State{
-		roles: newTrie[Key, *Item](), bindings: newTrie[Key, *Item](), others: newTrie[Key, *Item](),
+		cluster: cluster,
+		roles:   newTrie[Key, *Item](), bindings: newTrie[Key, *Item](), others: newTrie[Key, *Item](),
 		subjects: newTrie[Subject, []*Item](),
 	}
 }
@@ -48,8 +50,11 @@ func (s *State) From() int64 { return s.from }
 // RBACFrom is when a role or binding changed last, as far as is known; µs since 1970.
 func (s *State) RBACFrom() int64 { return s.rbac }
 
-// RBACVersion names the roles and bindings of the state: states with the same RBACVersion have the same. No two stores
-// or clusters share one.
+// ClusterID names the cluster among those of the store.
+func (s *State) ClusterID() uint64 { return s.cluster }
+
+// RBACVersion names the roles and bindings of the state: states with the same RBACVersion have the same. No two clusters
+// of a store share one.
 func (s *State) RBACVersion() uint64 { return s.rbacVersion }
 
 // RolesVersion is the same for the roles alone.

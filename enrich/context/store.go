@@ -109,7 +109,7 @@ func (s *Store) cluster(name string) *Cluster {
 	if c := s.Cluster(name); c != nil {
 		return c
 	}
-	c := &Cluster{store: s, versions: map[Key][]*entry{}}
+	c := &Cluster{store: s, id: s.versions.Add(1), versions: map[Key][]*entry{}}
 	c.line.Store(&timeline{})
 	clusters := maps.Clone(*s.clusters.Load())
 	clusters[name] = c
@@ -129,6 +129,7 @@ func (s *Store) Apply(cluster string, changes ...Change) (since int64, changed b
 // Cluster is the history of one cluster.
 type Cluster struct {
 	store *Store
+	id    uint64
 	line  atomic.Pointer[timeline]
 
 	mu       sync.Mutex
@@ -368,7 +369,7 @@ func (c *Cluster) rebuild(since int64) {
 	case c.trimmed:
 		base = states[0]
 	default:
-		base = newState()
+		base = newState(c.id)
 	}
 	if keep < len(states) {
 		states = slices.Clip(states[:keep]) // readers have what follows in the same array

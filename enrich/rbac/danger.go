@@ -177,15 +177,16 @@ func (r *Resolver) privileged(state *context.State) *places {
 	}
 	slices.Sort(p.namespaces)
 	p.namespaces = slices.Compact(p.namespaces)
-	for _, known := range r.places { // so that what depends on them stays valid
-		if slices.Equal(known.namespaces, p.namespaces) {
-			p = known
-			break
-		}
-	}
 	if len(r.places) >= maxPlaces {
 		clear(r.places)
+		clear(r.alike)
 	}
+	// Equal ones are one, so that what depends on them stays valid.
+	key := strings.Join(p.namespaces, "/")
+	if known := r.alike[key]; known != nil {
+		p = known
+	}
+	r.alike[key] = p
 	r.places[state.RBACVersion()] = p
 	return p
 }

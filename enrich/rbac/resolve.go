@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -36,12 +37,13 @@ type Result struct {
 }
 
 // Resolver answers what RBAC allows whom. It remembers its answers: as long as no role or binding of the subjects
-// changes, an answer is a look-up. It is not safe for concurrent use.
+// changes, an answer is a look-up. It serves the clusters of one context.Store and is not safe for concurrent use.
 type Resolver struct {
 	table    *table
 	subjects map[string]*subjects
 	masks    map[*context.Rule]mask
 	places   map[uint64]*places // privileged namespaces by version
+	alike    map[string]*places // and by what they are
 	key      []byte
 	why      Why
 	masters  *Standing
@@ -52,14 +54,14 @@ const (
 	maxSubjects = 1 << 16
 	maxRequests = 1 << 10 // of one set of subjects
 	maxMasks    = 1 << 16
-	maxPlaces   = 1 << 10
+	maxPlaces   = 1 << 14
 )
 
 // NewResolver returns a Resolver.
 func NewResolver() *Resolver {
 	return &Resolver{
 		table:    loadTable(),
-		subjects: map[string]*subjects{}, masks: map[*context.Rule]mask{}, places: map[uint64]*places{},
+		subjects: map[string]*subjects{}, masks: map[*context.Rule]mask{}, places: map[uint64]*places{}, alike: map[string]*places{},
 	}
 }
 
@@ -108,7 +110,8 @@ type answer struct {
 // rights returns the rights of a user and groups.
 func (r *Resolver) rights(state *context.State, user string, groups []string) *rights {
 	version := state.RBACVersion()
-	key := append(append(r.key[:0], user...), 0)
+	key := append(binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID()), user...)
+	key = append(key, 0)
 	for _, g := range groups {
 		key = append(append(key, g...), 0)
 	}
