@@ -340,15 +340,7 @@ func parseObject(raw []byte) (*wire, error) {
 		case "aggregationRule":
 			w.AggregationRule = f.aggregation(v)
 		case "roleRef":
-			w.RoleRef = &RoleRef{}
-			f.members(key, v, func(k string, v []byte) {
-				switch k {
-				case "kind":
-					w.RoleRef.Kind = f.text("roleRef.kind", v)
-				case "name":
-					w.RoleRef.Name = f.text("roleRef.name", v)
-				}
-			})
+			w.RoleRef = f.roleRef(v)
 		case "subjects":
 			w.Subjects = nil
 			f.elements(key, v, func(v []byte) { w.Subjects = append(w.Subjects, f.subject(v)) })
@@ -386,6 +378,19 @@ func (w *wire) metadata(f *fault, value []byte) {
 			w.Metadata.Annotations = f.textMap(path, v)
 		}
 	})
+}
+
+func (f *fault) roleRef(value []byte) *RoleRef {
+	r := &RoleRef{}
+	f.members("roleRef", value, func(k string, v []byte) {
+		switch k {
+		case "kind":
+			r.Kind = f.text("roleRef.kind", v)
+		case "name":
+			r.Name = f.text("roleRef.name", v)
+		}
+	})
+	return r
 }
 
 func (f *fault) rule(value []byte) (r Rule) {

@@ -214,22 +214,28 @@ func edit(document map[string]any, path []string, op string, value any) bool {
 		in[last] = value
 		return true
 	case []any:
-		i := len(in)
-		if last != "-" || op == "remove" || op == "replace" {
-			var err error
-			if i, err = strconv.Atoi(last); err != nil || i < 0 || i > len(in) || i == len(in) && (op == "remove" || op == "replace") {
-				return false
-			}
-		}
-		switch op {
-		case "remove":
-			in = slices.Delete(in, i, i+1)
-		case "replace":
-			in[i] = value
-		default:
-			in = slices.Insert(in, i, value)
-		}
-		return edit(document, parent, "replace", in)
+		list, ok := splice(in, last, op, value)
+		return ok && edit(document, parent, "replace", list)
 	}
 	return false
+}
+
+// splice does to an element of a list what edit does to a member.
+func splice(list []any, at, op string, value any) ([]any, bool) {
+	adds := op != "remove" && op != "replace"
+	i := len(list)
+	if at != "-" || !adds {
+		var err error
+		if i, err = strconv.Atoi(at); err != nil || i < 0 || i > len(list) || i == len(list) && !adds {
+			return nil, false
+		}
+	}
+	switch op {
+	case "remove":
+		return slices.Delete(list, i, i+1), true
+	case "replace":
+		list[i] = value
+		return list, true
+	}
+	return slices.Insert(list, i, value), true
 }

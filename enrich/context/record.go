@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-
-	"github.com/auditmill/auditmill/internal/jsonscan"
 )
 
 // record is a Change as JSON: one record of audit.context.v1.
@@ -65,25 +63,49 @@ func ParseRecord(text []byte) (cluster string, c Change, err error) {
 		Key:  Key{Kind: ParseKind(r.Kind), Namespace: r.Namespace, Name: r.Name},
 		From: r.ValidFrom, UID: r.UID, Stale: r.Stale, Doubt: r.Doubt, Source: r.Source,
 	}
+	if string(r.Object) == "null" {
+		r.Object = nil
+	}
+	if err = r.check(len(r.Object) > 0); err != nil {
+		return "", Change{}, fmt.Errorf("reading the context record of %s in cluster %q: %w", c.Key, r.Cluster, err)
+	}
 	for _, name := range r.Complete {
-		k := ParseKind(name)
-		if k == 0 {
-			return "", c, fmt.Errorf("reading a context record of cluster %q: complete: %q is no kind that is followed", r.Cluster, name)
-		}
-		c.Complete = append(c.Complete, k)
+		c.Complete = append(c.Complete, ParseKind(name))
 	}
-	if r.Kind != "" && c.Key.Kind == 0 || r.Kind == "" && c.Complete == nil && !c.Doubt || r.Cluster == "" {
-		return "", c, fmt.Errorf("reading a context record of cluster %q: %q is no kind that is followed", r.Cluster, r.Kind)
-	}
-	if len(r.Object) > 0 && jsonscan.SkipSpace(r.Object, 0) < len(r.Object) && string(r.Object) != "null" {
+	if len(r.Object) > 0 {
 		w, err := parseObject(r.Object)
 		if err != nil {
-			return "", c, fmt.Errorf("reading the context record of %s in cluster %q: object: %w", c.Key, r.Cluster, err)
+			return "", Change{}, fmt.Errorf("reading the context record of %s in cluster %q: object: %w", c.Key, r.Cluster, err)
 		}
 		c.Object = w.object(c.Key.Kind, nil)
 	}
-	if c.Key.Kind != 0 && (c.Object == nil) != (r.Deleted || r.Stale) && !r.Stale {
-		return "", c, fmt.Errorf("reading the context record of %s in cluster %q: %w", c.Key, r.Cluster, errors.New("want object or deleted"))
-	}
 	return r.Cluster, c, nil
+}
+
+// check says what is wrong with a record, its object aside.
+func (r *record) check(object bool) error {
+	if r.Cluster == "" {
+		return errors.New("cluster: must not be empty")
+	}
+	for _, name := range r.Complete {
+		if ParseKind(name) == 0 {
+			return fmt.Errorf("complete: %q is no kind that is followed", name)
+		}
+	}
+	if r.Kind == "" {
+		if object || len(r.Complete) == 0 && !r.Doubt {
+			return errors.New("kind: must not be empty")
+		}
+		return nil
+	}
+	if ParseKind(r.Kind) == 0 {
+		return fmt.Errorf("kind: %q is none that is followed", r.Kind)
+	}
+	if len(r.Complete) > 0 || r.Doubt {
+		return errors.New("complete and doubt: are about no object")
+	}
+	if object == r.Deleted && !r.Stale {
+		return errors.New("want either object or deleted")
+	}
+	return nil
 }

@@ -16,6 +16,14 @@ type Item struct {
 	Stale  bool    // it has changed since in a way that was not recorded
 }
 
+// labels returns the labels of the object, nil if there is none.
+func (i *Item) labels() map[string]string {
+	if i == nil || i.Object == nil {
+		return nil
+	}
+	return i.Object.Metadata.Labels
+}
+
 // State is everything that is known of one cluster at one moment. It is immutable and complete in itself. Items and
 // slices that it returns must not be changed.
 type State struct {

@@ -145,17 +145,6 @@ type timeline struct {
 	states []*State
 }
 
-// entry is a change in the log.
-type entry struct {
-	Change
-	seq  uint64
-	dead bool // superseded by one that knows better
-}
-
-func (e *entry) compare(o *entry) int {
-	return cmp.Or(cmp.Compare(e.From, o.From), cmp.Compare(e.seq, o.seq))
-}
-
 // At returns the state at a time in µs since 1970; nil if that is before anything that is known. It takes no lock.
 func (c *Cluster) At(t int64) *State {
 	if c == nil {
@@ -223,139 +212,6 @@ func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
 	return since, changed
 }
 
-// insert puts a change where it belongs and returns from when on that matters.
-func (c *Cluster) insert(change *Change) (since int64, ok bool) {
-	if change.Key.Kind == 0 {
-		return c.add(change), true
-	}
-	known := c.versions[change.Key]
-	if n := len(known); n > 0 && known[n-1].precedes(change) {
-		return c.add(change), true
-	}
-	known = slices.Clone(known) // it changes below
-	since = change.From
-	for _, e := range known {
-		verdict, at := e.against(change)
-		switch verdict {
-		case redundant:
-			return 0, false
-		case superseded:
-			e.dead = true
-			since = min(since, e.From)
-		case before:
-			change.From = max(change.From, at+1)
-		case after:
-			since = min(since, e.From)
-			c.move(e, change.From+1)
-		case independent:
-		}
-	}
-	if change.exact() && change.Object != nil && !change.Stale {
-		c.unknownBefore(change, known)
-	}
-	return min(since, c.add(change)), true
-}
-
-// precedes says that nothing that is known of the object can contradict the change: the next recorded write.
-func (e *entry) precedes(change *Change) bool {
-	return !e.dead && e.exact() && change.exact() && e.From < change.From && e.Object != nil && change.Object != nil &&
-		e.uid() == change.uid() && e.revision() != 0 && e.revision() < change.revision()
-}
-
-// verdict is what a known version of an object means for another.
-type verdict int
-
-const (
-	independent verdict = iota
-	redundant           // the other says nothing new
-	superseded          // the known one is the other, whose time is exact
-	before              // the known one came before the other
-	after               // the known one came after the other
-)
-
-// against compares by what the API server says of the order of versions, which is better than times: a dump does not
-// say when an object became what it is, and writes that overlap may end in another order than they happened.
-func (e *entry) against(change *Change) (_ verdict, at int64) {
-	uid, revision := change.uid(), change.revision()
-	if e.dead || uid == "" || e.uid() == "" {
-		if !e.dead && e.From == change.From && e.Source == change.Source && e.deletes() && change.deletes() {
-			return redundant, 0
-		}
-		return independent, 0
-	}
-	if e.uid() != uid {
-		return independent, 0
-	}
-	mine := e.revision()
-	switch {
-	case e.deletes() && change.deletes():
-		return redundant, 0
-	case e.deletes() && e.From <= change.From:
-		return redundant, 0 // an object does not come back; another of the name has another uid
-	case change.deletes() && e.From >= change.From:
-		return superseded, 0
-	case change.deletes() || e.deletes() || mine == 0 || revision == 0:
-		return independent, 0
-	case mine == revision && change.exact() && !e.exact():
-		return superseded, 0
-	case mine == revision && change.Stale == e.Stale && (e.exact() || e.From <= change.From):
-		return redundant, 0
-	case mine == revision:
-		return superseded, 0
-	case mine > revision && e.From <= change.From:
-		if !e.exact() && change.exact() {
-			return after, 0 // the dump was taken later than the time it was given
-		}
-		return redundant, 0
-	case mine < revision && e.From >= change.From && change.exact() && !e.exact():
-		return superseded, 0 // the dump was taken earlier than the time it was given
-	case mine < revision && e.From >= change.From:
-		return before, e.From
-	}
-	return independent, 0
-}
-
-// unknownBefore marks that an object whose first known change is no creation was something else before.
-func (c *Cluster) unknownBefore(change *Change, known []*entry) {
-	created := change.Object.Metadata.created()
-	const second = int64(time.Second / time.Microsecond)
-	if created == 0 || created+2*second > change.From {
-		return
-	}
-	if slices.ContainsFunc(known, func(e *entry) bool { return !e.dead && e.From < change.From }) {
-		return
-	}
-	c.add(&Change{Key: change.Key, From: created, Source: change.Source, Stale: true, UID: change.Object.Metadata.UID})
-}
-
-// add puts a change into the log and returns its time.
-func (c *Cluster) add(change *Change) int64 {
-	c.seq++
-	e := &entry{Change: *change, seq: c.seq}
-	c.log = put(c.log, e)
-	if e.Key.Kind != 0 {
-		c.versions[e.Key] = put(c.versions[e.Key], e)
-	}
-	return e.From
-}
-
-// put keeps the order; the end is where nearly all belong.
-func put(list []*entry, e *entry) []*entry {
-	if n := len(list); n == 0 || list[n-1].compare(e) < 0 {
-		return append(list, e)
-	}
-	i, _ := slices.BinarySearchFunc(list, e, (*entry).compare)
-	return slices.Insert(list, i, e)
-}
-
-// move gives an entry another time.
-func (c *Cluster) move(e *entry, from int64) {
-	e.dead = true
-	moved := e.Change
-	moved.From = from
-	c.add(&moved)
-}
-
 // rebuild makes the states from since on of the log.
 func (c *Cluster) rebuild(since int64) {
 	line := c.line.Load()
@@ -405,32 +261,30 @@ func (b *builder) change(c *Change) {
 		b.changedRBAC()
 		return
 	}
-	before, had := b.Get(c.Key)
-	labels := [2]map[string]string{}
-	if had && before.Object != nil {
-		labels[0] = before.Object.Metadata.Labels
-	}
-	switch {
-	case c.deletes():
-		if had && c.UID != "" && before.Object != nil && before.Object.Metadata.UID != "" && before.Object.Metadata.UID != c.UID {
+	before, _ := b.Get(c.Key)
+	if c.deletes() {
+		if before != nil && c.UID != "" && before.Object != nil && before.Object.Metadata.UID != "" && before.Object.Metadata.UID != c.UID {
 			return // another object that had the name
 		}
 		b.put(c.Key, nil)
-	default:
-		item := &Item{Key: c.Key, Object: c.Object, From: c.From, Source: c.Source, Stale: c.Stale}
-		if item.Object == nil && had {
-			item.Object = before.Object
-		}
-		b.put(c.Key, item)
-		if item.Object != nil {
-			labels[1] = item.Object.Metadata.Labels
-		}
-		if c.exact() && aggregates(item) && len(item.Object.Rules) == 0 {
-			b.gather(c.Key, item, 0)
-		}
+	} else {
+		b.set(c, before)
 	}
 	if c.Key.Kind == ClusterRole && c.exact() {
-		b.aggregate(c.Key.Name, 0, labels[0], labels[1])
+		after, _ := b.Get(c.Key)
+		b.aggregate(c.Key.Name, 0, before.labels(), after.labels())
+	}
+}
+
+// set applies a change that deletes nothing.
+func (b *builder) set(c *Change, before *Item) {
+	item := &Item{Key: c.Key, Object: c.Object, From: c.From, Source: c.Source, Stale: c.Stale}
+	if item.Object == nil && before != nil {
+		item.Object = before.Object
+	}
+	b.put(c.Key, item)
+	if c.exact() && aggregates(item) && len(item.Object.Rules) == 0 {
+		b.gather(c.Key, item, 0)
 	}
 }
 
@@ -475,42 +329,4 @@ func (c *Cluster) forget(until int64) {
 		}
 	}
 	c.log = slices.Clone(c.log[n:])
-}
-
-// pool shares equal rules: the default roles are the same in all clusters.
-type pool struct {
-	mu    sync.Mutex
-	known map[string][]Rule
-	size  int
-}
-
-// maxPool bounds the keys of a pool, in bytes.
-const maxPool = 32 << 20
-
-func (p *pool) rules(rules []Rule) []Rule {
-	if len(rules) == 0 {
-		return nil
-	}
-	var key []byte
-	for i := range rules {
-		r := &rules[i]
-		for _, list := range [...][]string{r.Verbs, r.APIGroups, r.Resources, r.ResourceNames, r.NonResourceURLs} {
-			for _, s := range list {
-				key = strconv.AppendInt(key, int64(len(s)), 10)
-				key = append(append(key, ':'), s...)
-			}
-			key = append(key, ';')
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if shared, ok := p.known[string(key)]; ok {
-		return shared
-	}
-	if p.known == nil || p.size > maxPool {
-		p.known, p.size = map[string][]Rule{}, 0
-	}
-	p.known[string(key)] = rules
-	p.size += len(key)
-	return rules
 }

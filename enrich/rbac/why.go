@@ -233,61 +233,74 @@ func (r *Resolver) stale(state *context.State, e *schemas.Event) bool {
 	return known && (b.Stale || b.Object == nil) || also && (o.Stale || o.Object == nil)
 }
 
-// impersonation works out the caller's right to act as the impersonated user. Groups that everybody of the kind is in
-// were not asked for, as far as an event can tell, and need no right.
+// impersonation works out the caller's right to act as the impersonated user.
 func (r *Resolver) impersonation(state *context.State, e *schemas.Event) *Impersonation {
 	i := &Impersonation{Standing: r.Standing(state, e.User, e.Groups)}
 	if i.Masters = slices.Contains(e.Groups, "system:masters"); i.Masters {
 		i.Allowed = true
 		return i
 	}
+	i.Allowed = true
+	for n, q := range asked(e) {
+		result := r.Resolve(state, e.User, e.Groups, &q)
+		if n == 0 {
+			i.Matches = result.Matches
+		}
+		i.Allowed = i.Allowed && len(result.Matches) > 0
+	}
+	return i
+}
+
+// asked returns what an impersonation needs the right to: the first is about the user itself. Groups that everybody of
+// the kind is in were not asked for, as far as an event can tell, and need no right.
+func asked(e *schemas.Event) []Request {
 	const authentication = "authentication.k8s.io"
-	verb, group := "impersonate", ""
+	verb, group, mode := "impersonate", "", ""
 	if e.ImpersonationConstraint != "" {
 		verb, group = e.ImpersonationConstraint, authentication
+		mode, _ = strings.CutPrefix(verb, "impersonate:")
 	}
-	may := func(group, resource, subresource, namespace, name string) *Result {
-		return r.Resolve(state, e.User, e.Groups, &Request{
-			Verb: verb, APIGroup: group, Resource: resource, Subresource: subresource, Namespace: namespace, Name: name,
-		})
-	}
-	user := e.ImpersonatedUser
-	var of *Result
-	sa, isAccount := strings.CutPrefix(user, "system:serviceaccount:")
-	namespace, account, _ := strings.Cut(sa, ":")
-	node, isNode := strings.CutPrefix(user, "system:node:")
-	switch {
-	case isAccount:
-		of = may(group, "serviceaccounts", "", namespace, account)
-	case verb == "impersonate:associated-node":
-		of = may(group, "nodes", "", "", "*")
-	case isNode && e.ImpersonationConstraint != "":
-		of = may(group, "nodes", "", "", node)
-	default:
-		of = may(group, "users", "", "", user)
-	}
-	i.Matches = of.Matches
-	i.Allowed = len(of.Matches) > 0
+	who, implied := impersonated(e.ImpersonatedUser, mode)
+	who.Verb, who.APIGroup = verb, group
+	all := []Request{who}
 	for _, g := range e.ImpersonatedGroups {
-		implied := g == "system:authenticated" || user == "system:anonymous" && g == "system:unauthenticated" ||
-			isAccount && (g == "system:serviceaccounts" || g == "system:serviceaccounts:"+namespace) ||
-			isNode && e.ImpersonationConstraint != "" && g == "system:nodes"
-		if !implied {
-			i.Allowed = i.Allowed && len(may(group, "groups", "", "", g).Matches) > 0
+		if !slices.Contains(implied, g) {
+			all = append(all, Request{Verb: verb, APIGroup: group, Resource: "groups", Name: g})
 		}
 	}
 	if e.ImpersonatedUID != "" {
-		i.Allowed = i.Allowed && len(may(authentication, "uids", "", "", e.ImpersonatedUID).Matches) > 0
+		all = append(all, Request{Verb: verb, APIGroup: authentication, Resource: "uids", Name: e.ImpersonatedUID})
 	}
 	for _, extra := range e.ImpersonatedExtra {
 		for _, value := range extra.Values {
-			i.Allowed = i.Allowed && len(may(authentication, "userextras", extra.Key, "", value).Matches) > 0
+			all = append(all, Request{Verb: verb, APIGroup: authentication, Resource: "userextras", Subresource: extra.Key, Name: value})
 		}
 	}
-	if mode, ok := strings.CutPrefix(e.ImpersonationConstraint, "impersonate:"); ok {
+	if mode != "" {
 		on := RequestOf(e)
 		on.Verb = "impersonate-on:" + mode + ":" + on.Verb
-		i.Allowed = i.Allowed && len(r.Resolve(state, e.User, e.Groups, &on).Matches) > 0
+		all = append(all, on)
 	}
-	return i
+	return all
+}
+
+// impersonated returns as what a user is impersonated, and the groups that come with it. mode is that of a constrained
+// impersonation.
+func impersonated(user, mode string) (q Request, implied []string) {
+	implied = []string{"system:authenticated"}
+	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
+		namespace, name, _ := strings.Cut(account, ":")
+		return Request{Resource: "serviceaccounts", Namespace: namespace, Name: name},
+			append(implied, "system:serviceaccounts", "system:serviceaccounts:"+namespace)
+	}
+	if node, ok := strings.CutPrefix(user, "system:node:"); ok && mode != "" {
+		if mode == "associated-node" {
+			node = "*" // the right is for the caller's own node, whichever that is
+		}
+		return Request{Resource: "nodes", Name: node}, append(implied, "system:nodes")
+	}
+	if user == "system:anonymous" {
+		implied = append(implied, "system:unauthenticated")
+	}
+	return Request{Resource: "users", Name: user}, implied
 }
