@@ -11,6 +11,8 @@ type entry struct {
 	Change
 	seq  uint64
 	dead bool // superseded by one that knows better
+
+	presumed bool // says only that an object was there before its first known change
 }
 
 func (e *entry) compare(o *entry) int {
@@ -43,10 +45,11 @@ func (c *Cluster) insert(change *Change) (since int64, ok bool) {
 		case independent:
 		}
 	}
-	if change.exact() && change.Object != nil && !change.Stale {
-		c.unknownBefore(change, known)
+	since = min(since, c.add(change))
+	if change.exact() && change.Object != nil {
+		since = min(since, c.presume(change))
 	}
-	return min(since, c.add(change)), true
+	return since, true
 }
 
 // precedes says that nothing that is known of the object can contradict the change: the next recorded write.
@@ -73,16 +76,14 @@ func (e *entry) against(change *Change) verdict {
 	switch {
 	case e.dead:
 		return independent
-	case uid == "" || e.uid() == "":
-		if e.From == change.From && e.Source == change.Source && e.deletes() && change.deletes() {
-			return redundant
-		}
-		return independent
-	case e.uid() != uid:
+	case uid == "", e.uid() != uid:
 		return independent
 	case e.deletes():
-		if change.deletes() || e.From <= change.From {
+		switch {
+		case e.From <= change.From:
 			return redundant // an object does not come back; another of the name has another uid
+		case change.deletes():
+			return superseded // somebody noticed later
 		}
 		return independent
 	case change.deletes():
@@ -124,28 +125,50 @@ func (e *entry) againstRevision(change *Change) verdict {
 	}
 }
 
-// unknownBefore marks that an object whose first known change is no creation was something else before.
-func (c *Cluster) unknownBefore(change *Change, known []*entry) {
-	created := change.Object.Metadata.created()
+// presume sees to it that an object whose first known change is no creation was something else before, and returns the
+// earliest time for which that changed something.
+func (c *Cluster) presume(change *Change) (since int64) {
+	uid, since := change.uid(), change.From
+	var first *entry
+	for _, e := range c.versions[change.Key] {
+		switch {
+		case e.dead || e.uid() != uid || uid == "":
+		case e.presumed:
+			e.dead = true
+			since = min(since, e.From)
+		case first == nil:
+			first = e
+		}
+	}
+	if first == nil || first.Object == nil || !first.exact() {
+		return since
+	}
 	const second = int64(time.Second / time.Microsecond)
-	if created == 0 || created+2*second > change.From {
-		return
+	created := first.Object.Metadata.created()
+	if created == 0 || created+2*second > first.From {
+		return since
 	}
-	if slices.ContainsFunc(known, func(e *entry) bool { return !e.dead && e.From < change.From }) {
-		return
+	c.seq++
+	stub := &entry{Change: Change{Key: change.Key, From: created, Source: change.Source, Stale: true, UID: uid}, seq: c.seq, presumed: true}
+	if c.trimmed {
+		stub.From = max(stub.From, c.line.Load().states[0].from)
 	}
-	c.add(&Change{Key: change.Key, From: created, Source: change.Source, Stale: true, UID: change.Object.Metadata.UID})
+	c.put(stub)
+	return min(since, stub.From)
 }
 
 // add puts a change into the log and returns its time.
 func (c *Cluster) add(change *Change) int64 {
 	c.seq++
-	e := &entry{Change: *change, seq: c.seq}
+	c.put(&entry{Change: *change, seq: c.seq})
+	return change.From
+}
+
+func (c *Cluster) put(e *entry) {
 	c.log = put(c.log, e)
 	if e.Key.Kind != 0 {
 		c.versions[e.Key] = put(c.versions[e.Key], e)
 	}
-	return e.From
 }
 
 // put keeps the order; the end is where nearly all belong.
