@@ -25,8 +25,8 @@ const (
 	actionSilenceHour = "auditmill_silence_1h"
 	actionSilenceDay  = "auditmill_silence_24h"
 
-	// acknowledged is how long an acknowledgement holds.
-	acknowledged = 24 * time.Hour
+	// AcknowledgedFor is how long an acknowledgement holds unless somebody says otherwise.
+	AcknowledgedFor = 24 * time.Hour
 )
 
 // actionBlock are the buttons below the message of a group.
@@ -165,7 +165,7 @@ func (a *api) press(r *http.Request, p *interaction, action, group string, now t
 	}
 	switch action {
 	case actionAcknowledge:
-		s.Kind, s.Comment, s.Until = KindAcknowledgement, "", now.Add(acknowledged)
+		s.Kind, s.Comment, s.Until = KindAcknowledgement, "", now.Add(AcknowledgedFor)
 	case actionSilenceHour:
 		s.Until = now.Add(time.Hour)
 	default:

@@ -212,7 +212,7 @@ func (a *api) acknowledge(w http.ResponseWriter, r *http.Request, who string) {
 	if req, ok := a.decode(w, r); ok {
 		req.Kind, req.Match = KindAcknowledgement, SilenceMatch{Group: r.PathValue("id")}
 		if req.Until.IsZero() && req.Duration == "" {
-			req.Duration = acknowledged.String()
+			req.Duration = AcknowledgedFor.String()
 		}
 		a.add(w, r, who, req)
 	}

@@ -163,6 +163,9 @@ func NewSilences(cfg kafka.Config) (*Silences, error) {
 	return &Silences{cfg: cfg, client: client}, nil
 }
 
+// Ready waits until a broker answers. Its error, when ctx ends, says what to check.
+func (s *Silences) Ready(ctx context.Context) error { return kafka.WaitForBroker(ctx, s.client, s.cfg) }
+
 // Close ends the connection.
 func (s *Silences) Close() { s.client.Close() }
 
