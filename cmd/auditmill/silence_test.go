@@ -121,8 +121,7 @@ func TestSilencesRefuse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := run(append([]string{"silence"}, args...)...)
-			var usage *usageError
-			if !errors.As(err, &usage) {
+			if _, ok := errors.AsType[*usageError](err); !ok {
 				t.Errorf("got %v, want an error of usage", err)
 			}
 		})
