@@ -108,13 +108,13 @@ func TestRestartGoesOn(t *testing.T) {
 		for n := range 4 {
 			w.signal(c, by("mallory", 100+n, float64(n))) // one is missing
 		}
-		until(t, "an evaluation", func() bool { return i.count("records_in_total") == 10 })
+		until(t, "an evaluation", func() bool { return i.count("records_out_total") == 10 })
 		i.stop()
 
 		again := w.start(set, nil)
 		w.signal(c, by("mallory", 104, 30))
 		w.signal(c, by("eve", 6, 31))
-		until(t, "an evaluation", func() bool { return again.count("records_in_total") >= 2 })
+		until(t, "an evaluation", func() bool { return again.count("records_out_total") >= 2 })
 		if got := again.count("records_in_total"); got != 2 {
 			t.Errorf("%v signals count as new after a restart, want 2", got)
 		}
@@ -124,7 +124,7 @@ func TestRestartGoesOn(t *testing.T) {
 		}
 		w.clock(at(1000))
 		until(t, "the last word", func() bool {
-			return again.count("held_entries") == 0 && again.count("records_in_total") == 2+partitions
+			return again.count("held_entries") == 0 && again.count("records_out_total") == 2+partitions
 		})
 		again.stop()
 		last, _ := w.alerts()
@@ -151,7 +151,7 @@ func TestFirstSeenRemembers(t *testing.T) {
 		i := w.start(set, nil)
 		w.signal(c, from("192.0.2.1", 1, 0))
 		w.clock(at(day))
-		until(t, "an evaluation", func() bool { return i.count("records_in_total") == 1+partitions })
+		until(t, "an evaluation", func() bool { return i.count("records_out_total") == 1+partitions })
 		i.stop()
 		if got := len(w.read(schemas.TopicSeen)); got != 1 {
 			t.Fatalf("%d records of what was seen, want 1", got)
@@ -168,9 +168,9 @@ func TestFirstSeenRemembers(t *testing.T) {
 		again := w.start(set, nil)
 		w.signal(c, from("192.0.2.1", 2, 20))
 		w.signal(c, from("192.0.2.2", 3, 20))
-		until(t, "an evaluation", func() bool { return again.count("records_in_total") == 2 })
+		until(t, "an evaluation", func() bool { return again.count("records_out_total") == 2 })
 		w.clock(at(21 * day))
-		until(t, "a clock", func() bool { return again.count("records_in_total") == 2+partitions })
+		until(t, "a clock", func() bool { return again.count("records_out_total") == 2+partitions })
 		again.stop()
 		last, _ := w.alerts()
 		seen := map[string]float64{}
