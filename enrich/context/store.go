@@ -62,8 +62,8 @@ type Config struct {
 	MaxVersions int           // States that are kept, of all clusters together; each takes 1 to 5 KB
 }
 
-// DefaultConfig keeps a day of history in about a GiB at most.
-func DefaultConfig() Config { return Config{History: 24 * time.Hour, MaxVersions: 1 << 18} }
+// DefaultConfig keeps a day of history in about half a GiB at most.
+func DefaultConfig() Config { return Config{History: 24 * time.Hour, MaxVersions: 1 << 17} }
 
 // minVersions are kept of a cluster whatever MaxVersions says.
 const minVersions = 16

@@ -41,9 +41,9 @@ type Result struct {
 type Resolver struct {
 	table    *table
 	subjects map[string]*subjects
-	masks    map[*context.Rule]mask
-	places   map[uint64]*places // privileged namespaces by version
-	alike    map[string]*places // and by what they are
+	facts    map[*context.Rule]*facts // by the first rule of a role
+	places   map[uint64]*places       // privileged namespaces by version
+	alike    map[string]*places       // and by what they are
 	key      []byte
 	why      Why
 	masters  *Standing
@@ -53,7 +53,7 @@ type Resolver struct {
 const (
 	maxSubjects = 1 << 16
 	maxRequests = 1 << 10 // of one set of subjects
-	maxMasks    = 1 << 16
+	maxFacts    = 1 << 16
 	maxPlaces   = 1 << 14
 )
 
@@ -61,7 +61,7 @@ const (
 func NewResolver() *Resolver {
 	return &Resolver{
 		table:    loadTable(),
-		subjects: map[string]*subjects{}, masks: map[*context.Rule]mask{}, places: map[uint64]*places{}, alike: map[string]*places{},
+		subjects: map[string]*subjects{}, facts: map[*context.Rule]*facts{}, places: map[uint64]*places{}, alike: map[string]*places{},
 	}
 }
 

@@ -67,9 +67,15 @@ type exception struct{ user, request, decision string }
 func exceptions() []exception { return nil }
 
 func TestRecording(t *testing.T) {
+	for _, file := range []string{"recording.jsonl.gz", "sample.jsonl.gz"} {
+		t.Run(file, func(t *testing.T) { testRecording(t, filepath.Join(recordings, file)) })
+	}
+}
+
+func testRecording(t *testing.T, path string) {
+	t.Helper()
 	store := context.NewStore(context.DefaultConfig())
 	imported(t, store, "context-before", 0)
-	path := filepath.Join(recordings, "recording.jsonl.gz")
 	events(t, path, func(line int, e *schemas.Event) {
 		if _, _, err := store.Event("prod", e); err != nil {
 			t.Errorf("line %d: %v", line, err)
