@@ -49,9 +49,11 @@ type write struct {
 }
 
 func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
+	if e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || !writes(e.Verb) {
+		return nil, false
+	}
 	kind := KindOf(e.APIGroup, e.Resource)
-	if kind == 0 || e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || !writes(e.Verb) ||
-		e.Subresource != "" && (kind != Namespace || e.Subresource != "finalize" && e.Subresource != "status") {
+	if kind == 0 || e.Subresource != "" && (kind != Namespace || e.Subresource != "finalize" && e.Subresource != "status") {
 		return nil, false
 	}
 	w := &write{verb: e.Verb, subresource: e.Subresource, at: e.StageTime, uid: e.ObjectUID, pool: &s.pool}

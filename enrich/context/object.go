@@ -44,10 +44,15 @@ func (k Kind) group() string {
 }
 
 // resource is the kind's name in requests.
-func (k Kind) resource() string { return strings.ToLower(k.String()) + "s" }
+func (k Kind) resource() string {
+	return [kinds]string{"", "roles", "clusterroles", "rolebindings", "clusterrolebindings", "serviceaccounts", "namespaces"}[k]
+}
 
 // KindOf returns the kind of the objects of a resource, 0 if they are not followed.
 func KindOf(group, resource string) Kind {
+	if group != "" && group != rbacGroup {
+		return 0
+	}
 	for k := Role; k < kinds; k++ {
 		if k.resource() == resource && k.group() == group {
 			return k

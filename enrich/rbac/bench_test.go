@@ -179,3 +179,15 @@ func BenchmarkFleet(b *testing.B) {
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB-after")
 	runtime.KeepAlive(s)
 }
+
+// BenchmarkFollow is looking for changes in events, nearly all of which have none.
+func BenchmarkFollow(b *testing.B) {
+	s := context.NewStore(context.DefaultConfig())
+	e := schemas.Event{Stage: "ResponseComplete", Code: 200, Verb: "update", Resource: "pods", Subresource: "status"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, changed, _ := s.Event("prod", &e); changed {
+			b.Fatal("a pod is not followed")
+		}
+	}
+}

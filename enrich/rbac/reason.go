@@ -1,6 +1,6 @@
-// Package rbac explains why a request was allowed. So far it reads the grant that the API
-// server itself named; resolving every grant at event time from audit.context.v1 belongs
-// here too, as a second source of the same columns.
+// Package rbac explains why a request was allowed. Parse reads the grant that the API server itself named. A Resolver
+// works out every grant that allows a request from the state of the cluster at the time (package context), says whether
+// the named one is among them, how broad the rights of the user are, and which dangerous permissions it holds.
 package rbac
 
 import (
