@@ -58,7 +58,7 @@ func TestSlackKill(t *testing.T) {
 	})
 	t.Run("killed", func(t *testing.T) {
 		n := matches(t)
-		slackRun{matches: n, groups: max(60, n/300), rate: max(100, float64(n)/60), trouble: 12, kills: 6 + n/10_000}.play(t)
+		slackRun{matches: n, groups: max(60, n/300), rate: max(100, float64(n)/60), trouble: 12, kills: 6 + n/20_000}.play(t)
 	})
 }
 
@@ -249,6 +249,10 @@ func (run slackRun) send(t *testing.T, url string, events map[string][][]byte) {
 	}
 }
 
+// patience is how long nothing may move. The embedded Kafka waits for one that was killed while it joined as long as for one
+// that is slow to join, and begins anew when another joins.
+const patience = 3 * time.Minute
+
 // disturb kills one victim after the other until ctx ends: mostly while messages are on their way, and sometimes before anybody
 // has taken over from the one before. It closes enough after least kills.
 func (s *slackServer) disturb(ctx context.Context, victims []*proc, least int, enough chan struct{}) {
@@ -257,8 +261,8 @@ func (s *slackServer) disturb(ctx context.Context, victims []*proc, least int, e
 		return
 	}
 	for n := 1; ; n++ {
-		if rand.IntN(4) > 0 {
-			s.wait(ctx, 1+rand.IntN(60), 20*time.Second)
+		if rand.IntN(6) > 0 {
+			s.wait(ctx, 1+rand.IntN(60), patience)
 		} else {
 			s.wait(ctx, 1<<30, time.Duration(1+rand.IntN(4000))*time.Millisecond)
 		}
@@ -307,10 +311,10 @@ func follow(t *testing.T, broker string) *records {
 	return &records{t, client, map[string]*notify.Group{}}
 }
 
-// until reads on until ok holds for every group, given the number of its alerts. It fails if nothing moves for a minute.
+// until reads on until ok holds for every group, given the number of its alerts. It fails if nothing moves.
 func (r *records) until(slack *slackServer, what string, want map[string]map[string]bool, ok func(*notify.Group, int) bool) {
 	r.t.Helper()
-	for deadline, last := time.Now().Add(time.Minute), 0; ; {
+	for deadline, last := time.Now().Add(patience), 0; ; {
 		missing := 0
 		example := ""
 		for id, alerts := range want {
@@ -323,7 +327,7 @@ func (r *records) until(slack *slackServer, what string, want map[string]map[str
 			return
 		}
 		if n := slack.count(); n > last {
-			deadline, last = time.Now().Add(time.Minute), n
+			deadline, last = time.Now().Add(patience), n
 		}
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%s: not so for %d of %d groups; %s", what, missing, len(want), example)

@@ -340,6 +340,8 @@ func (n *Notifier) hooks(more ...kgo.Opt) []kgo.Opt {
 func (n *session) consumerOpts() []kgo.Opt {
 	return n.hooks(append([]kgo.Opt{
 		kgo.ConsumerGroup(n.cfg.Group), kgo.SessionTimeout(n.cfg.SessionTimeout), kgo.ConsumeTopics(schemas.TopicAlerts),
+		// As long as revoked may take.
+		kgo.RebalanceTimeout(n.slowest() + 2*drainTimeout),
 		kgo.Balancers(oneOwner{kgo.CooperativeStickyBalancer()}),
 		kgo.BlockRebalanceOnPoll(), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
