@@ -160,49 +160,11 @@ func (w *worker) process(ctx context.Context, records []*kgo.Record) error {
 	return nil
 }
 
-// write produces what came of a record and returns when it is acknowledged. It gives up
-// only on errors that stay, and when ctx ends.
+// write produces what came of a record and returns when it is acknowledged.
 func (s *Service) write(ctx context.Context, out outcome) error {
 	pending := slices.Concat(out.signals, out.alerts)
 	if out.dead != nil {
 		pending = out.dead.Records(schemas.TopicDead)
 	}
-	for wait := shortestWait; len(pending) > 0; wait = min(2*wait, longestWait) {
-		var failed []*kgo.Record
-		var cause error
-		for _, result := range s.client.ProduceSync(ctx, pending...) {
-			if result.Err != nil {
-				cause = result.Err
-				failed = append(failed, result.Record)
-			}
-		}
-		pending = failed
-		if cause == nil {
-			return nil
-		}
-		if kafka.Fatal(cause) || ctx.Err() != nil {
-			return fmt.Errorf("producing to %s: %w", failed[0].Topic, cause)
-		}
-		s.log.Warn("cannot produce, trying again", "topic", failed[0].Topic, "err", cause)
-		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("producing to %s: %w", failed[0].Topic, errors.Join(err, cause))
-		}
-	}
-	return nil
-}
-
-const (
-	shortestWait = 100 * time.Millisecond
-	longestWait  = 10 * time.Second
-)
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return kafka.Produce(ctx, s.client, s.log, pending...)
 }

@@ -297,17 +297,12 @@ func (s *Service) promise(p *partition, out *effects) error {
 	return nil
 }
 
-const (
-	shortestWait = 100 * time.Millisecond
-	longestWait  = 10 * time.Second
-)
-
 // write produces and returns when all is acknowledged. It gives up only on errors that stay, and when
 // ctx ends. What first_seen remembers and the clocks of chains come after the rest: they say that it is there.
 func (s *Service) write(ctx context.Context, out *effects) error {
 	start := time.Now()
 	for _, records := range [][]*kgo.Record{out.records, out.after} {
-		if err := s.produce(ctx, records); err != nil {
+		if err := kafka.Produce(ctx, s.client, s.log, records...); err != nil {
 			return err
 		}
 	}
@@ -318,42 +313,6 @@ func (s *Service) write(ctx context.Context, out *effects) error {
 		s.metrics.stage.Done(out.signals, out.bytes, start, time.Time{})
 	}
 	return nil
-}
-
-func (s *Service) produce(ctx context.Context, pending []*kgo.Record) error {
-	for wait := shortestWait; len(pending) > 0; wait = min(2*wait, longestWait) {
-		var failed []*kgo.Record
-		var cause error
-		for _, result := range s.client.ProduceSync(ctx, pending...) {
-			if result.Err != nil {
-				cause = result.Err
-				failed = append(failed, result.Record)
-			}
-		}
-		pending = failed
-		if cause == nil {
-			return nil
-		}
-		if kafka.Fatal(cause) || ctx.Err() != nil {
-			return fmt.Errorf("producing to %s: %w", failed[0].Topic, cause)
-		}
-		s.log.Warn("cannot produce, trying again", "topic", failed[0].Topic, "err", cause)
-		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("producing to %s: %w", failed[0].Topic, errors.Join(err, cause))
-		}
-	}
-	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // commit commits what is written. A commit that fails is made up for by a later one, or by a replay.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/auditmill/auditmill/internal/kafka"
 )
 
 // outlet tells one receiver about the groups that are routed to it, one message after the
@@ -31,7 +33,7 @@ type outlet struct {
 func (o *outlet) run(ctx context.Context) error {
 	for {
 		// First wait, then choose: what comes in meanwhile may be more severe.
-		if err := pause(ctx, time.Until(o.notBefore)); err != nil {
+		if err := kafka.Pause(ctx, time.Until(o.notBefore)); err != nil {
 			return err
 		}
 		j, at, changed := o.store.next(o, time.Now())

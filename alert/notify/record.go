@@ -213,7 +213,7 @@ func (n *session) catchUp(ctx context.Context) error {
 			return err
 		}
 		n.log.Warn("what was posted before is not known yet", "topic", schemas.TopicNotifications, "err", err)
-		if err := pause(ctx, wait); err != nil {
+		if err := kafka.Pause(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -317,22 +317,8 @@ func (n *session) insist(ctx context.Context, what string, write func(context.Co
 			return fmt.Errorf("writing %s: %w", what, err)
 		}
 		n.log.Warn("writing to Kafka is delayed", "err", err)
-		if err := pause(ctx, wait); err != nil && ctx.Err() == nil {
+		if err := kafka.Pause(ctx, wait); err != nil && ctx.Err() == nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
