@@ -170,7 +170,7 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) evaluate(ctx context.Context) error {
-	client, err := kafka.NewClient(s.deps.Kafka, append([]kgo.Opt{
+	client, leave, err := kafka.NewMember(ctx, s.deps.Kafka, append([]kgo.Opt{
 		kgo.ConsumerGroup(s.cfg.Group), kgo.SessionTimeout(s.cfg.SessionTimeout), kgo.ConsumeTopics(schemas.TopicEnriched),
 		// Control records are the last of most partitions: without them nobody would know that the end is reached.
 		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -183,7 +183,7 @@ func (s *Service) evaluate(ctx context.Context) error {
 		return fmt.Errorf("alert: %w", err)
 	}
 	s.client = client
-	defer client.CloseAllowingRebalance()
+	defer leave()
 	if err := kafka.WaitForBroker(ctx, client, s.deps.Kafka); err != nil {
 		if ctx.Err() != nil {
 			return nil

@@ -45,6 +45,7 @@ type Service struct {
 
 	conn   driver.Conn
 	client *kgo.Client
+	leave  func()     // ends client
 	failed chan error // the first fatal error
 
 	// base is what the work of partitions derives from: it outlives the cancellation of
@@ -90,7 +91,7 @@ func (s *Service) Run(ctx context.Context) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.base = base
-	if err := s.consumeFrom(s.topics()); err != nil {
+	if err := s.consumeFrom(ctx, s.topics()); err != nil {
 		return err
 	}
 	polled := make(chan struct{})
@@ -109,7 +110,7 @@ func (s *Service) Run(ctx context.Context) error {
 	stopPolling()
 	<-polled
 	s.stop(s.owned(), s.cfg.DrainTimeout)
-	s.client.CloseAllowingRebalance()
+	s.leave()
 	return err
 }
 
@@ -182,8 +183,8 @@ func (s *Service) schemaState(ctx context.Context) ([]MigrationStatus, error) {
 	return MigrationState(ctx, s.conn, s.deps.ClickHouse.SQL())
 }
 
-func (s *Service) consumeFrom(topics []string) error {
-	client, err := kafka.NewClient(s.deps.Kafka,
+func (s *Service) consumeFrom(ctx context.Context, topics []string) error {
+	client, leave, err := kafka.NewMember(ctx, s.deps.Kafka,
 		kgo.ConsumerGroup(s.cfg.Group), kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		// A partition that is fetched again after a pause waits for the fetch that is under way without it.
@@ -202,7 +203,7 @@ func (s *Service) consumeFrom(topics []string) error {
 	if err != nil {
 		return err
 	}
-	s.client = client
+	s.client, s.leave = client, leave
 	return nil
 }
 

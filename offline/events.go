@@ -38,6 +38,14 @@ const (
 func ReadFiles(
 	ctx context.Context, paths []string, cluster string, yield func(batch arrow.RecordBatch, rows []Origin) error, bad func(Bad),
 ) error {
+	return ReadRows(ctx, paths, cluster, func(*schemas.Event) {}, yield, bad)
+}
+
+// ReadRows is ReadFiles, and calls each for each event before it becomes a row of a batch. The event is valid until each returns.
+func ReadRows(
+	ctx context.Context, paths []string, cluster string, each func(*schemas.Event),
+	yield func(batch arrow.RecordBatch, rows []Origin) error, bad func(Bad),
+) error {
 	r := reader{enrich: enrich.NewOffline(), builder: schemas.NewBuilder(), yield: yield}
 	for _, path := range paths {
 		err := replay.ReadFile(path, func(item *split.Item, line int) error {
@@ -51,6 +59,7 @@ func ReadFiles(
 				bad(Bad{at, "decode", err.Error()})
 				return ctx.Err()
 			}
+			each(e)
 			r.builder.Append(e)
 			r.rows = append(r.rows, at)
 			if r.builder.Rows() >= batchRows || r.builder.Bytes() >= batchBytes {

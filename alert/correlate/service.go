@@ -108,12 +108,12 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.deps.Metrics != nil {
 		opts = append(opts, kgo.WithHooks(s.deps.Metrics))
 	}
-	client, err := kafka.NewClient(s.deps.Kafka, opts...)
+	client, leave, err := kafka.NewMember(ctx, s.deps.Kafka, opts...)
 	if err != nil {
 		return fmt.Errorf("correlate: %w", err)
 	}
 	s.client = client
-	defer client.CloseAllowingRebalance()
+	defer leave()
 	if err := s.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil

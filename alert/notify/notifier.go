@@ -204,18 +204,12 @@ func (n *Notifier) session(ctx context.Context) error {
 	}
 	s.store = newStore(n.cfg, n.names(), s.silenced)
 	n.current.Store(s)
-	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	client, err := kafka.NewClient(n.deps.Kafka, append(s.consumerOpts(), kgo.WithContext(lifetime))...)
+	client, leave, err := kafka.NewMember(ctx, n.deps.Kafka, s.consumerOpts()...)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
 	s.client = client
-	// A client that has asked to join waits for the answer before it leaves, however long the group waits for another member.
-	defer func() {
-		defer time.AfterFunc(leaveTimeout, end).Stop()
-		client.CloseAllowingRebalance()
-	}()
+	defer leave()
 	follower, err := kafka.NewClient(n.deps.Kafka, n.hooks(kgo.ConsumeTopics(schemas.TopicNotifications, schemas.TopicSilences))...)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
@@ -313,9 +307,6 @@ func (n *session) outlet(r receiver) *outlet {
 
 // drainTimeout bounds each wait for Kafka after ctx ended.
 const drainTimeout = 10 * time.Second
-
-// leaveTimeout bounds leaving the consumer group; who has not left is taken for dead after the session timeout.
-const leaveTimeout = 3 * time.Second
 
 // slowest is the longest attempt that may be on its way.
 func (n *Notifier) slowest() time.Duration {

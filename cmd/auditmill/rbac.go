@@ -32,6 +32,9 @@ func newRBAC() *cobra.Command {
 		Short: "Say who may do what, through which grant, now or at any moment of the past",
 		Long: `Answer from what 'kubectl get -o json' printed and from recorded audit events: which grants allow a user a request, who
 else may, and what a user holds. State between two dumps is followed through the events.`,
+		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments --context dumps/
+  auditmill rbac who-can prod create pods/exec -n kube-system --context dumps/
+  auditmill rbac holds prod system:serviceaccount:ci:deployer --context dumps/ --events audit.jsonl.gz`,
 	}
 	cmd.AddCommand(newRBACWhy(), newRBACWhoCan(), newRBACHolds())
 	return cmd

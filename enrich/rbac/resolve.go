@@ -19,13 +19,13 @@ type Request struct {
 
 // Match is one way in which a request is allowed.
 type Match struct {
-	BindingKind string // ClusterRoleBinding or RoleBinding
-	Binding     string // name, or namespace/name
-	RoleKind    string // ClusterRole or Role
-	Role        string
-	Rule        int    // index in the rules of the role
-	SubjectKind string // User, Group or ServiceAccount
-	Subject     string // name, or namespace/name
+	BindingKind string `json:"binding_kind"` // ClusterRoleBinding or RoleBinding
+	Binding     string `json:"binding"`      // name, or namespace/name
+	RoleKind    string `json:"role_kind"`    // ClusterRole or Role
+	Role        string `json:"role"`
+	Rule        int    `json:"rule"`         // index in the rules of the role
+	SubjectKind string `json:"subject_kind"` // User, Group or ServiceAccount
+	Subject     string `json:"subject"`      // name, or namespace/name
 }
 
 // Result is what RBAC says of a request. It is shared: it must not be changed.
