@@ -11,6 +11,7 @@ import (
 	"github.com/auditmill/auditmill/alert/notify"
 	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/internal/conf"
+	"github.com/auditmill/auditmill/schemas"
 )
 
 // Config is the section alert of the configuration.
@@ -31,6 +32,7 @@ type RulesConfig struct {
 	Lists       []string `mapstructure:"lists" doc:"files of named lists, which replace or extend those that come with auditmill; so do files lists.yml and *.lists.yml in the directories"`
 	Disable     []string `mapstructure:"disable" doc:"ids of rules that are left out"`
 	AuditLevel  string   `mapstructure:"audit_level" doc:"highest level that the clusters record: Metadata, Request or RequestResponse; rules that need more are listed as blind"`
+	Absent      []string `mapstructure:"absent" doc:"columns that the sources of this deployment never fill, such as groups in a cloud's log; rules that need them are listed as blind"`
 	Matching    string   `mapstructure:"matching" doc:"how many rules may match an event: all, or as in Falco the first in the order of the rules"`
 	// FalcoCompatible is for those who compare.
 	FalcoCompatible bool          `mapstructure:"falco_compatible" doc:"keep the known bugs of Falco's field extraction"`
@@ -77,6 +79,11 @@ func (c RulesConfig) Validate() error {
 	}
 	if !slices.Contains(ir.AuditLevels(), c.AuditLevel) {
 		errs = append(errs, fmt.Errorf("audit_level: must be %s, is %q", strings.Join(ir.AuditLevels(), ", "), c.AuditLevel))
+	}
+	for i, name := range c.Absent {
+		if !slices.ContainsFunc(schemas.Columns(), func(column schemas.Column) bool { return column.Name == name }) {
+			errs = append(errs, fmt.Errorf("absent[%d]: there is no column %q; docs/fields.md has them", i, name))
+		}
 	}
 	if c.Matching != "all" && c.Matching != "first" {
 		errs = append(errs, fmt.Errorf("matching: must be all or first, is %q", c.Matching))

@@ -79,7 +79,7 @@ func (f *ruleFiles) compile(cfg RulesConfig) (*ruleset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("alert.rules.lists: %w", err)
 	}
-	pack, err := rule.Load(f.rules, rule.Options{Lists: lists, Compatible: cfg.FalcoCompatible, AuditLevel: cfg.AuditLevel})
+	pack, err := rule.Load(f.rules, rule.Options{Lists: lists, Compatible: cfg.FalcoCompatible, AuditLevel: cfg.AuditLevel, Absent: cfg.Absent})
 	if err != nil {
 		return nil, fmt.Errorf("alert.rules: %w", err)
 	}

@@ -21,7 +21,7 @@ func markBlind(pack *ir.Pack, o Options) {
 	for i := range pack.Rules {
 		r := &pack.Rules[i]
 		if r.Blind == "" {
-			r.Blind = blindness(r, recorded)
+			r.Blind = blindness(r, recorded, o.Absent)
 		}
 		if r.Blind != "" {
 			blind[r.ID] = r.Blind
@@ -42,7 +42,7 @@ func markBlind(pack *ir.Pack, o Options) {
 	}
 }
 
-func blindness(r *Rule, recorded int) string {
+func blindness(r *Rule, recorded int, absent []string) string {
 	have := ir.AuditLevels()[recorded]
 	if slices.Index(ir.AuditLevels(), r.AuditLevel) > recorded {
 		return fmt.Sprintf("the rule needs audit level %s, and no more than %s is recorded", r.AuditLevel, have)
@@ -53,6 +53,9 @@ func blindness(r *Rule, recorded int) string {
 	if leaf != nil {
 		f := ir.FieldOf(leaf)
 		return fmt.Sprintf("%s is recorded at audit level %s, and no more than %s is recorded", f.Name, f.Level(), have)
+	}
+	if leaf = ir.Blocker(r.Condition, func(f ir.Field) bool { return slices.Contains(absent, f.Column) }, nil); leaf != nil {
+		return fmt.Sprintf("%s is never there in the sources of this deployment", ir.FieldOf(leaf).Name)
 	}
 	if leaf = ir.Blocker(r.Condition, func(ir.Field) bool { return false }, neverNumber); leaf != nil {
 		return fmt.Sprintf("%s is a number, which none of the values is", ir.FieldOf(leaf).Name)

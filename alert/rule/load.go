@@ -25,6 +25,9 @@ type Options struct {
 	// AuditLevel is the highest level that this deployment records: Metadata, Request or
 	// RequestResponse; empty for the last.
 	AuditLevel string
+	// Absent are columns that the sources of this deployment never fill, such as groups where events
+	// come from a cloud's log that leaves them out.
+	Absent []string
 }
 
 // Load reads rule files of every language, which each file shows by its form: a YAML list of

@@ -69,6 +69,26 @@ func TestBlind(t *testing.T) {
 	}
 }
 
+// What the sources of a deployment never fill blinds the rules that need it, and no others.
+func TestBlindToWhatIsAbsent(t *testing.T) {
+	const blind = "is never there in the sources of this deployment"
+	for _, tt := range []struct{ text, want string }{
+		{detection("user.groups: system:masters"), "user.groups " + blind},
+		{detection("groups: system:masters"), "groups " + blind},
+		{detection("- groups: system:masters\n- verb: get"), ""},
+		{detection("groups: null"), ""},
+		{detection("verb: get"), ""},
+	} {
+		pack, err := rule.Load(sigmaFile(tt.text), rule.Options{Absent: []string{"groups"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(tt.want, pack.Rules[0].Blind); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.text, d)
+		}
+	}
+}
+
 // A file that cannot be read is reported by the reader of its language.
 func TestLanguages(t *testing.T) {
 	for text, want := range map[string]string{

@@ -23,6 +23,7 @@ import (
 type ruleFlags struct {
 	paths, lists []string
 	level        string
+	absent       []string
 	compatible   bool
 }
 
@@ -31,6 +32,7 @@ func (f *ruleFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVarP(&f.paths, "rules", "r", nil, "rule `PATH`, a file or a directory; may be repeated, Falco files are loaded in this order (default: the shipped rules)")
 	flags.StringArrayVar(&f.lists, "lists", nil, "`FILE` of named lists that replaces or extends the shipped ones; may be repeated")
 	flags.StringVar(&f.level, "audit-level", "", "highest audit `level` that is recorded: Metadata, Request or RequestResponse; rules that need more are reported as blind")
+	flags.StringSliceVar(&f.absent, "absent", nil, "`columns` that the sources never fill, such as groups in a cloud's log; rules that need them are reported as blind")
 	flags.BoolVar(&f.compatible, "falco-compatible", false, "keep the known bugs of Falco's field extraction (ka.sourceips, eff_run_as_user, image.repository)")
 	complete(cmd, "audit-level", "Metadata", "Request", "RequestResponse")
 }
@@ -49,7 +51,7 @@ func (f *ruleFlags) load(cmd *cobra.Command, more ...string) (*ir.Pack, error) {
 	}
 	sources := offline.Sources{
 		Paths: append(offline.SplitPaths(f.paths), more...), Lists: offline.SplitPaths(f.lists),
-		Options: rule.Options{Compatible: f.compatible, AuditLevel: f.level},
+		Options: rule.Options{Compatible: f.compatible, AuditLevel: f.level, Absent: f.absent},
 	}
 	pack, err := sources.Load()
 	if err != nil {
