@@ -253,6 +253,9 @@ func (run slackRun) send(t *testing.T, url string, events map[string][][]byte) {
 // that is slow to join, and begins anew when another joins.
 const patience = 3 * time.Minute
 
+// quiet is how long a kill waits for requests to Slack: in the end there is nothing left to say.
+const quiet = 20 * time.Second
+
 // disturb kills one victim after the other until ctx ends: mostly while messages are on their way, and sometimes before anybody
 // has taken over from the one before. It closes enough after least kills.
 func (s *slackServer) disturb(ctx context.Context, victims []*proc, least int, enough chan struct{}) {
@@ -262,7 +265,7 @@ func (s *slackServer) disturb(ctx context.Context, victims []*proc, least int, e
 	}
 	for n := 1; ; n++ {
 		if rand.IntN(6) > 0 {
-			s.wait(ctx, 1+rand.IntN(60), patience)
+			s.wait(ctx, 1+rand.IntN(60), quiet)
 		} else {
 			s.wait(ctx, 1<<30, time.Duration(1+rand.IntN(4000))*time.Millisecond)
 		}
