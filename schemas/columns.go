@@ -120,6 +120,10 @@ func recordColumns() []Column {
 			Name: "damage", Type: TypeDict, str: func(e *Event) string { return e.Damage },
 			Doc: "What is wrong with the event, comma-separated: truncated (the API server removed objects), recovered (found behind broken JSON), bad FIELD, duplicate FIELD.",
 		},
+		{
+			Name: "version", Type: TypeInt64, num: func(e *Event) int64 { return e.Version }, Codec: "T64, ZSTD(1)", Since: 6,
+			Doc: "0 for the first row of an event. A row that corrects it, because who or why became known late, has a higher one: the highest counts.",
+		},
 	})
 }
 
@@ -296,6 +300,7 @@ func callerColumns() []Column {
 	})
 }
 
+//nolint:funlen // a table
 func whoColumns() []Column {
 	return in(GroupWho, []Column{
 		{
@@ -323,9 +328,82 @@ func whoColumns() []Column {
 			str: func(e *Event) string { return e.IssuedCredentialID },
 			Doc: "The credential that this request minted; equal to credential_id of every later use.",
 		},
+		{
+			Name: "display_name", Type: TypeDict, str: func(e *Event) string { return e.DisplayName }, Since: 6,
+			Doc: "Name of the person, from the identity tables.",
+		},
+		{
+			Name: "email", Type: TypeDict, str: func(e *Event) string { return e.Email }, Since: 6,
+			Doc: "E-mail address of the person, from the identity tables.",
+		},
+		{
+			Name: "team", Type: TypeDict, str: func(e *Event) string { return e.Team }, Since: 6,
+			Doc: "Team of the person; for a service account the owner of its namespace.",
+		},
+		{
+			Name: "manager", Type: TypeDict, str: func(e *Event) string { return e.Manager }, Since: 6,
+			Doc: "Manager of the person, as the identity tables name them.",
+		},
+		{
+			Name: "active", Type: TypeDict, str: func(e *Event) string { return e.Active }, Since: 6,
+			Doc: "false if the person had left or was disabled at the time, true if not; empty if unknown.",
+		},
+		{
+			Name: "actor_groups", Type: TypeDicts, list: func(e *Event) []string { return e.ActorGroups }, Since: 6,
+			Doc: "Names of the person's groups in the identity tables, beside those that the event names.",
+		},
+		{
+			Name: "workload", Type: TypeDict, str: func(e *Event) string { return e.Workload }, Since: 6,
+			Doc: "What runs the pod that the caller's token is bound to, such as Deployment payments/api; the top of its owners.",
+		},
+		{
+			Name: "cloud_identity", Type: TypeDict, str: func(e *Event) string { return e.CloudIdentity }, Since: 6,
+			Doc: "Identity of a cloud that the caller's service account is bound to: role ARN, Google service account or Entra client id.",
+		},
+		{
+			Name: "minted_by", Type: TypeDict, str: func(e *Event) string { return e.MintedBy }, Since: 6,
+			Doc: "The actor that requested the token which is used here; empty if that is not known.",
+		},
+		{
+			Name: "minted_at", Type: TypeTime, num: func(e *Event) int64 { return e.MintedAt }, Codec: "Delta, ZSTD(1)", Since: 6,
+			Doc: "When it was requested.",
+		},
+		{
+			Name: "session", Type: TypeString, str: func(e *Event) string { return e.Session }, Since: 6,
+			Doc: "Equal for the events of one actor with one credential from one source on one day (UTC).",
+		},
+		{
+			Name: "source_zone", Type: TypeDict, str: func(e *Event) string { return e.SourceZone }, Since: 6,
+			Doc: "Zone of source_ip: that of the narrowest configured range, else node, pod or loopback if the cluster has such an address; empty if unknown.",
+		},
+		{
+			Name: "source_country", Type: TypeDict, str: func(e *Event) string { return e.SourceCountry }, Since: 6,
+			Doc: "Country of source_ip, ISO 3166, from the MMDB files.",
+		},
+		{
+			Name: "source_network", Type: TypeDict, str: func(e *Event) string { return e.SourceNetwork }, Since: 6,
+			Doc: "Network of source_ip, such as AS64500 Example Ltd, from the MMDB files.",
+		},
+		{
+			Name: "source_node", Type: TypeDict, str: func(e *Event) string { return e.SourceNode }, Since: 6,
+			Doc: "Node of the cluster that source_ip belongs to: its own address, or one of its pods.",
+		},
+		{
+			Name: "off_node", Type: TypeDict, str: func(e *Event) string { return e.OffNode }, Since: 6,
+			Doc: "true if a token that is bound to a node was used from somewhere else, false if from there; empty if there is no such bond or the source's node is unknown.",
+		},
+		{
+			Name: "namespace_owner", Type: TypeDict, str: func(e *Event) string { return e.NamespaceOwner }, Since: 6,
+			Doc: "Owner of the object's namespace, by its labels and annotations owner, team or contact.",
+		},
+		{
+			Name: "namespace_labels", Type: TypeMap, kv: func(e *Event) []KeyValue { return e.NamespaceLabels }, Since: 6,
+			Doc: "Labels of the object's namespace at the time.",
+		},
 	})
 }
 
+//nolint:funlen // a table
 func whyColumns() []Column {
 	return in(GroupWhy, []Column{
 		{
@@ -355,6 +433,62 @@ func whyColumns() []Column {
 		{
 			Name: "grant_subject", Type: TypeDict, str: func(e *Event) string { return e.GrantSubject },
 			Doc: "Name of that subject; namespace/name for a ServiceAccount.",
+		},
+		{
+			Name: "grant_agreement", Type: TypeDict, str: func(e *Event) string { return e.GrantAgreement }, Since: 6,
+			Doc: "agree if the grant that the API server named is among grants, or RBAC forbade and there are none; disagree if not although everything is known: the state is wrong, or the event; else unknown. Empty if RBAC decided nothing.",
+		},
+		{
+			Name: "grant_since", Type: TypeTime, num: func(e *Event) int64 { return e.GrantSince }, Codec: "Delta, ZSTD(1)", Since: 6,
+			Doc: "Since when the named binding, or else the first of grants, was as it is.",
+		},
+		{
+			Name: "grant_author", Type: TypeDict, str: func(e *Event) string { return e.GrantAuthor }, Since: 6,
+			Doc: "The actor that made it so, if that was recorded.",
+		},
+		{
+			Name: "grants", Type: TypeDicts, list: func(e *Event) []string { return e.Grants }, Since: 6,
+			Doc: "Every grant that allows the request at its time, in the words of the API server, with the index of the rule: ClusterRoleBinding \"b\" of ClusterRole \"r\" to Group \"g\" by rule 0.",
+		},
+		{
+			Name: "rights_complete", Type: TypeDict, str: func(e *Event) string { return e.RightsComplete }, Since: 6,
+			Doc: "true if all roles and bindings of the cluster were known, false if some may be missing; empty if nothing was known.",
+		},
+		{
+			Name: "rights_since", Type: TypeTime, num: func(e *Event) int64 { return e.RightsSince }, Codec: "Delta, ZSTD(1)", Since: 6,
+			Doc: "When a role or binding of the cluster changed last before the event.",
+		},
+		{
+			Name: "rights_age", Type: TypeInt64, num: func(e *Event) int64 { return e.RightsAge }, Since: 6,
+			Doc: "event_time − rights_since in microseconds.",
+		},
+		{
+			Name: "breadth", Type: TypeUint16, num: func(e *Event) int64 { return int64(e.Breadth) }, Since: 6,
+			Doc: "How much the user may do (the impersonated one, if there is one): 0 nothing or unknown, 100 everything. docs/enrichment.md says how it is counted.",
+		},
+		{
+			Name: "cluster_admin", Type: TypeDict, str: func(e *Event) string { return e.ClusterAdmin }, Since: 6,
+			Doc: "true if the user may do everything on every resource of the cluster, false if not; empty if unknown.",
+		},
+		{
+			Name: "dangerous", Type: TypeDicts, list: func(e *Event) []string { return e.Dangerous }, Since: 6,
+			Doc: "Ids of the dangerous permissions that the user holds, the worst first.",
+		},
+		{
+			Name: "impersonation_allowed", Type: TypeDict, str: func(e *Event) string { return e.ImpersonationAllowed }, Since: 6,
+			Doc: "true if a grant of the caller allows to act as the impersonated user with its groups, uid and extra, false if none is known; empty without impersonation or knowledge.",
+		},
+		{
+			Name: "impersonation_grants", Type: TypeDicts, list: func(e *Event) []string { return e.ImpersonationGrants }, Since: 6,
+			Doc: "The grants of the caller that allow to act as that user, written like grants.",
+		},
+		{
+			Name: "caller_breadth", Type: TypeUint16, num: func(e *Event) int64 { return int64(e.CallerBreadth) }, Since: 6,
+			Doc: "breadth of the caller itself, where it impersonates.",
+		},
+		{
+			Name: "caller_dangerous", Type: TypeDicts, list: func(e *Event) []string { return e.CallerDangerous }, Since: 6,
+			Doc: "dangerous of the caller itself, where it impersonates.",
 		},
 	})
 }

@@ -17,6 +17,7 @@ type Event struct {
 	RawPartition int32
 	RawOffset    int64
 	Damage       string
+	Version      int64 // 0 unless this row corrects an earlier one
 
 	// request
 	EventTime       int64 // µs since 1970; 0 if unknown
@@ -69,6 +70,24 @@ type Event struct {
 	Pod                string
 	Node               string
 	IssuedCredentialID string
+	DisplayName        string
+	Email              string
+	Team               string
+	Manager            string
+	Active             string // True, False or empty: unknown
+	ActorGroups        []string
+	Workload           string
+	CloudIdentity      string
+	MintedBy           string
+	MintedAt           int64 // µs since 1970
+	Session            string
+	SourceZone         string
+	SourceCountry      string
+	SourceNetwork      string
+	SourceNode         string
+	OffNode            string // True, False or empty
+	NamespaceOwner     string
+	NamespaceLabels    []KeyValue
 
 	// why
 	Authorizer       string
@@ -79,8 +98,29 @@ type Event struct {
 	GrantSubjectKind string
 	GrantSubject     string
 
+	GrantAgreement       string
+	GrantSince           int64 // µs since 1970
+	GrantAuthor          string
+	Grants               []string
+	RightsComplete       string // True, False or empty
+	RightsSince          int64  // µs since 1970
+	RightsAge            int64  // µs
+	Breadth              uint16 // 0 to 100; 0 is nothing or unknown
+	ClusterAdmin         string // True, False or empty
+	Dangerous            []string
+	ImpersonationAllowed string // True, False or empty
+	ImpersonationGrants  []string
+	CallerBreadth        uint16
+	CallerDangerous      []string
+
 	Raw []byte
 }
+
+// The values of the columns that are yes, no or not known.
+const (
+	True  = "true"
+	False = "false"
+)
 
 // KeyValue is one entry of a map column.
 type KeyValue struct{ Key, Value string }
@@ -102,6 +142,7 @@ func (e *Event) Reset() {
 		ImpersonatedExtra:  e.ImpersonatedExtra[:0],
 		SourceIPs:          e.SourceIPs[:0],
 	}
+	// The lists of who and why are shared with whoever worked them out: they are set, never appended to.
 }
 
 // Micros converts a time to the unit of the time columns.

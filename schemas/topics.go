@@ -11,6 +11,7 @@ import (
 const (
 	TopicRaw           = "audit.raw.v1"
 	TopicContext       = "audit.context.v1"
+	TopicCredentials   = "audit.credentials.v1"
 	TopicEnriched      = "audit.enriched.v1"
 	TopicSignals       = "audit.signals.v1"
 	TopicSeen          = "audit.seen.v1"
@@ -49,6 +50,9 @@ type Topic struct {
 	Doc string
 }
 
+// ContextPartitions is the number of partitions of TopicContext and TopicCredentials.
+const ContextPartitions = 6
+
 // SignalPartitions is the number of partitions of TopicSignals and TopicSeen, which must be equal.
 const SignalPartitions = 12
 
@@ -71,9 +75,19 @@ func Topics(partitions int32) []Topic {
 			"one audit event, the sender's bytes",
 		},
 		{
-			TopicContext, 6,
-			map[string]string{"cleanup.policy": "compact"},
-			"one version of one RBAC or identity object",
+			// A version is kept for longer than raw events are, even if there is a newer one: whoever enriches old
+			// events again must find what was true then. A deletion is a tombstone with headers.
+			TopicContext, ContextPartitions,
+			map[string]string{
+				"cleanup.policy": "compact", "min.compaction.lag.ms": retention(8 * day), "delete.retention.ms": retention(8 * day),
+			},
+			"one version of one RBAC or identity object, JSON",
+		},
+		{
+			// Tokens are many and live for an hour; those that live for more than a day are in TopicContext.
+			TopicCredentials, ContextPartitions,
+			map[string]string{"cleanup.policy": "delete", "retention.ms": retention(2 * day)},
+			"who requested one short-lived token, JSON",
 		},
 		{
 			TopicEnriched, partitions,

@@ -267,6 +267,74 @@ ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `last_time` DateTime64(6, 
 
 ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
 
+-- 0006_context f8328bb9c2a721e07182a4d237bb23b2
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `version` Int64 COMMENT '0 for the first row of an event. A row that corrects it, because who or why became known late, has a higher one: the highest counts.' CODEC(T64, ZSTD(1)) AFTER `damage`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `display_name` LowCardinality(String) COMMENT 'Name of the person, from the identity tables.' CODEC(ZSTD(1)) AFTER `issued_credential_id`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `email` LowCardinality(String) COMMENT 'E-mail address of the person, from the identity tables.' CODEC(ZSTD(1)) AFTER `display_name`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `team` LowCardinality(String) COMMENT 'Team of the person; for a service account the owner of its namespace.' CODEC(ZSTD(1)) AFTER `email`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `manager` LowCardinality(String) COMMENT 'Manager of the person, as the identity tables name them.' CODEC(ZSTD(1)) AFTER `team`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `active` LowCardinality(String) COMMENT 'false if the person had left or was disabled at the time, true if not; empty if unknown.' CODEC(ZSTD(1)) AFTER `manager`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `actor_groups` Array(LowCardinality(String)) COMMENT 'Names of the person\'s groups in the identity tables, beside those that the event names.' CODEC(ZSTD(1)) AFTER `active`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `workload` LowCardinality(String) COMMENT 'What runs the pod that the caller\'s token is bound to, such as Deployment payments/api; the top of its owners.' CODEC(ZSTD(1)) AFTER `actor_groups`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `cloud_identity` LowCardinality(String) COMMENT 'Identity of a cloud that the caller\'s service account is bound to: role ARN, Google service account or Entra client id.' CODEC(ZSTD(1)) AFTER `workload`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `minted_by` LowCardinality(String) COMMENT 'The actor that requested the token which is used here; empty if that is not known.' CODEC(ZSTD(1)) AFTER `cloud_identity`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `minted_at` DateTime64(6, 'UTC') COMMENT 'When it was requested.' CODEC(Delta, ZSTD(1)) AFTER `minted_by`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `session` String COMMENT 'Equal for the events of one actor with one credential from one source on one day (UTC).' CODEC(ZSTD(1)) AFTER `minted_at`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_zone` LowCardinality(String) COMMENT 'Zone of source_ip: that of the narrowest configured range, else node, pod or loopback if the cluster has such an address; empty if unknown.' CODEC(ZSTD(1)) AFTER `session`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_country` LowCardinality(String) COMMENT 'Country of source_ip, ISO 3166, from the MMDB files.' CODEC(ZSTD(1)) AFTER `source_zone`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_network` LowCardinality(String) COMMENT 'Network of source_ip, such as AS64500 Example Ltd, from the MMDB files.' CODEC(ZSTD(1)) AFTER `source_country`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_node` LowCardinality(String) COMMENT 'Node of the cluster that source_ip belongs to: its own address, or one of its pods.' CODEC(ZSTD(1)) AFTER `source_network`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `off_node` LowCardinality(String) COMMENT 'true if a token that is bound to a node was used from somewhere else, false if from there; empty if there is no such bond or the source\'s node is unknown.' CODEC(ZSTD(1)) AFTER `source_node`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `namespace_owner` LowCardinality(String) COMMENT 'Owner of the object\'s namespace, by its labels and annotations owner, team or contact.' CODEC(ZSTD(1)) AFTER `off_node`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `namespace_labels` Map(LowCardinality(String), String) COMMENT 'Labels of the object\'s namespace at the time.' CODEC(ZSTD(1)) AFTER `namespace_owner`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grant_agreement` LowCardinality(String) COMMENT 'agree if the grant that the API server named is among grants, or RBAC forbade and there are none; disagree if not although everything is known: the state is wrong, or the event; else unknown. Empty if RBAC decided nothing.' CODEC(ZSTD(1)) AFTER `grant_subject`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grant_since` DateTime64(6, 'UTC') COMMENT 'Since when the named binding, or else the first of grants, was as it is.' CODEC(Delta, ZSTD(1)) AFTER `grant_agreement`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grant_author` LowCardinality(String) COMMENT 'The actor that made it so, if that was recorded.' CODEC(ZSTD(1)) AFTER `grant_since`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grants` Array(LowCardinality(String)) COMMENT 'Every grant that allows the request at its time, in the words of the API server, with the index of the rule: ClusterRoleBinding "b" of ClusterRole "r" to Group "g" by rule 0.' CODEC(ZSTD(1)) AFTER `grant_author`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `rights_complete` LowCardinality(String) COMMENT 'true if all roles and bindings of the cluster were known, false if some may be missing; empty if nothing was known.' CODEC(ZSTD(1)) AFTER `grants`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `rights_since` DateTime64(6, 'UTC') COMMENT 'When a role or binding of the cluster changed last before the event.' CODEC(Delta, ZSTD(1)) AFTER `rights_complete`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `rights_age` Int64 COMMENT 'event_time − rights_since in microseconds.' CODEC(ZSTD(1)) AFTER `rights_since`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `breadth` UInt16 COMMENT 'How much the user may do (the impersonated one, if there is one): 0 nothing or unknown, 100 everything. docs/enrichment.md says how it is counted.' CODEC(ZSTD(1)) AFTER `rights_age`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `cluster_admin` LowCardinality(String) COMMENT 'true if the user may do everything on every resource of the cluster, false if not; empty if unknown.' CODEC(ZSTD(1)) AFTER `breadth`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `dangerous` Array(LowCardinality(String)) COMMENT 'Ids of the dangerous permissions that the user holds, the worst first.' CODEC(ZSTD(1)) AFTER `cluster_admin`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `impersonation_allowed` LowCardinality(String) COMMENT 'true if a grant of the caller allows to act as the impersonated user with its groups, uid and extra, false if none is known; empty without impersonation or knowledge.' CODEC(ZSTD(1)) AFTER `dangerous`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `impersonation_grants` Array(LowCardinality(String)) COMMENT 'The grants of the caller that allow to act as that user, written like grants.' CODEC(ZSTD(1)) AFTER `impersonation_allowed`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `caller_breadth` UInt16 COMMENT 'breadth of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `impersonation_grants`;
+
+ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `caller_dangerous` Array(LowCardinality(String)) COMMENT 'dangerous of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `caller_breadth`;
+
 -- when the retention changes: ALTER TABLE auditmill.events REMOVE TTL
 
 -- when the retention changes: ALTER TABLE auditmill.alerts REMOVE TTL
