@@ -56,6 +56,50 @@ type Alert struct {
 	LastTime  time.Time `json:"last_time"`
 	// Values are, for a correlation, its group-by fields and what it counted or computed, by name.
 	Values map[string]string `json:"values"`
+
+	// The rest says who and why: the columns of the same name of the event, as far as they were known when the
+	// alert was raised. Empty is unknown, or does not apply.
+
+	// Version is that of the event's row: an alert with the id of an earlier one and a higher version knows more.
+	Version       uint64    `json:"version"`
+	DisplayName   string    `json:"display_name"`
+	Email         string    `json:"email"`
+	Team          string    `json:"team"`
+	Manager       string    `json:"manager"`
+	Active        string    `json:"active"` // True, False or empty
+	Workload      string    `json:"workload"`
+	Pod           string    `json:"pod"`
+	Node          string    `json:"node"`
+	CloudIdentity string    `json:"cloud_identity"`
+	CredentialID  string    `json:"credential_id"`
+	MintedBy      string    `json:"minted_by"`
+	MintedAt      time.Time `json:"minted_at,omitzero"`
+	Session       string    `json:"session"`
+	SourceZone    string    `json:"source_zone"`
+	SourceCountry string    `json:"source_country"`
+	SourceNetwork string    `json:"source_network"`
+	SourceNode    string    `json:"source_node"`
+	OffNode       string    `json:"off_node"` // True, False or empty
+	// NamespaceOwner is the owner of the object's namespace.
+	NamespaceOwner string `json:"namespace_owner"`
+	// ImpersonationAllowed is True, False or empty; ImpersonationGrant is the first grant of the caller that allows it.
+	ImpersonationAllowed string `json:"impersonation_allowed"`
+	ImpersonationGrant   string `json:"impersonation_grant"`
+	// Grant is the grant that the API server named, or else the first of those computed, in the API server's
+	// words: ClusterRoleBinding "b" of ClusterRole "r" to Group "g". Grants is how many allow the request.
+	Grant          string    `json:"grant"`
+	Grants         uint64    `json:"grants"`
+	GrantSince     time.Time `json:"grant_since,omitzero"`
+	GrantAuthor    string    `json:"grant_author"`
+	GrantAgreement string    `json:"grant_agreement"` // agree, disagree, unknown or empty
+	RightsComplete string    `json:"rights_complete"` // True, False or empty
+	// Breadth is 0 to 100, ClusterAdmin True, False or empty, Dangerous ids of dangerous permissions, the worst first:
+	// of whose rights counted, that is of the impersonated user if there is one. See Dangers.
+	Breadth         uint16   `json:"breadth"`
+	ClusterAdmin    string   `json:"cluster_admin"`
+	Dangerous       []string `json:"dangerous"`
+	CallerBreadth   uint16   `json:"caller_breadth"` // of the caller, where it impersonates
+	CallerDangerous []string `json:"caller_dangerous"`
 }
 
 // MaxAlertEvents bounds Alert.EventIDs.

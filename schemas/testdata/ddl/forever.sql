@@ -335,6 +335,74 @@ ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `caller_breadth` UInt16 CO
 
 ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `caller_dangerous` Array(LowCardinality(String)) COMMENT 'dangerous of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `caller_breadth`;
 
+-- 0007_alert_context 37503ed4dc4e264ee442e4cf6ef6a634
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `version` UInt64 AFTER `values`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `display_name` LowCardinality(String) AFTER `version`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `email` LowCardinality(String) AFTER `display_name`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `team` LowCardinality(String) AFTER `email`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `manager` LowCardinality(String) AFTER `team`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `active` LowCardinality(String) AFTER `manager`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `workload` LowCardinality(String) AFTER `active`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `pod` LowCardinality(String) AFTER `workload`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `node` LowCardinality(String) AFTER `pod`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `cloud_identity` LowCardinality(String) AFTER `node`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `credential_id` String AFTER `cloud_identity`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `minted_by` LowCardinality(String) AFTER `credential_id`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `minted_at` DateTime64(6, 'UTC') AFTER `minted_by`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `session` String AFTER `minted_at`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `source_zone` LowCardinality(String) AFTER `session`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `source_country` LowCardinality(String) AFTER `source_zone`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `source_network` LowCardinality(String) AFTER `source_country`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `source_node` LowCardinality(String) AFTER `source_network`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `off_node` LowCardinality(String) AFTER `source_node`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `namespace_owner` LowCardinality(String) AFTER `off_node`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `impersonation_allowed` LowCardinality(String) AFTER `namespace_owner`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `impersonation_grant` LowCardinality(String) AFTER `impersonation_allowed`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `grant` LowCardinality(String) AFTER `impersonation_grant`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `grants` UInt64 AFTER `grant`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `grant_since` DateTime64(6, 'UTC') AFTER `grants`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `grant_author` LowCardinality(String) AFTER `grant_since`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `grant_agreement` LowCardinality(String) AFTER `grant_author`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `rights_complete` LowCardinality(String) AFTER `grant_agreement`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `breadth` UInt16 AFTER `rights_complete`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `cluster_admin` LowCardinality(String) AFTER `breadth`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `dangerous` Array(LowCardinality(String)) AFTER `cluster_admin`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `caller_breadth` UInt16 AFTER `dangerous`;
+
+ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `caller_dangerous` Array(LowCardinality(String)) AFTER `caller_breadth`;
+
 -- when the retention changes: ALTER TABLE auditmill.events REMOVE TTL
 
 -- when the retention changes: ALTER TABLE auditmill.alerts REMOVE TTL
