@@ -3,14 +3,13 @@
 // and who vouches for it come out. Nothing is guessed: what does not follow from the
 // event is unknown.
 //
-// This is where the event-time join with people, groups and pods belongs: Classify is the
-// part of the answer that needs no context.
+// Classifier is the part of the answer that needs no context: it reads the event alone. Joiner
+// adds what the context knew at the time of the event: people, groups, pods, tokens, addresses.
 package identity
 
 import (
 	"slices"
 	"strings"
-	"unsafe"
 
 	"github.com/auditmill/auditmill/schemas"
 )
@@ -41,6 +40,7 @@ const (
 const (
 	extraCredentialID = "authentication.kubernetes.io/credential-id"
 	extraPodName      = "authentication.kubernetes.io/pod-name"
+	extraPodUID       = "authentication.kubernetes.io/pod-uid"
 	extraNodeName     = "authentication.kubernetes.io/node-name"
 )
 
@@ -68,7 +68,10 @@ func (c *Classifier) Classify(e *schemas.Event) {
 	case strings.HasPrefix(user, "system:node:"):
 		c.node(e)
 	case strings.HasPrefix(user, "system:bootstrap:"):
-		e.Actor, e.ActorKind, e.Provider = c.local(e), Bootstrap, ProviderKubernetes
+		e.Actor, e.ActorKind, e.Provider = c.local(e), Unknown, ProviderKubernetes
+		if inGroup(e, "system:bootstrappers") {
+			e.ActorKind = Bootstrap
+		}
 	case isControlPlane(user):
 		e.Actor, e.ActorKind, e.Provider = c.local(e), ControlPlane, ProviderKubernetes
 	case strings.HasPrefix(user, "system:gke-"), strings.HasPrefix(user, "system:gcp-"):
@@ -83,47 +86,50 @@ func (c *Classifier) Classify(e *schemas.Event) {
 // local is an actor that exists in one cluster only: the same name elsewhere is somebody else.
 func (c *Classifier) local(e *schemas.Event) string { return c.join(e.Cluster, e.User) }
 
-// join returns a/b without allocating: nearly every event has an actor of this form. When
-// names moves, earlier strings keep the old memory alive.
-func (c *Classifier) join(a, b string) string {
-	from := len(c.names)
-	c.names = append(append(append(c.names, a...), '/'), b...)
-	return unsafe.String(unsafe.SliceData(c.names[from:]), len(c.names)-from)
+// inGroup reports whether the event has the caller in a group, which the API server gives to all callers of
+// the kind. Sources that keep no groups at all (GKE) are believed by the name.
+func inGroup(e *schemas.Event, group string) bool {
+	return len(e.Groups) == 0 || slices.Contains(e.Groups, group)
 }
 
+// serviceAccount needs the group that tokens of service accounts come with: a certificate can be made out to
+// the name of a service account, and RBAC takes it for one, but no service account acted.
 func (c *Classifier) serviceAccount(e *schemas.Event) {
-	e.Actor, e.Provider = c.local(e), ProviderKubernetes
+	e.Actor, e.ActorKind, e.Provider = c.local(e), Unknown, ProviderKubernetes
 	namespace, name, ok := strings.Cut(strings.TrimPrefix(e.User, "system:serviceaccount:"), ":")
-	if !ok || namespace == "" || name == "" || strings.Contains(name, ":") {
-		e.ActorKind = Unknown
-		return
-	}
-	e.ActorKind = ServiceAccount
-	if pod := extra(e, extraPodName); pod != "" {
-		e.Pod = c.join(namespace, pod)
+	switch {
+	case strings.HasPrefix(e.CredentialID, certificateID):
+		e.Provider = ProviderCertificate
+	case !ok || namespace == "" || name == "" || strings.Contains(name, ":") || !inGroup(e, "system:serviceaccounts"):
+	default:
+		e.ActorKind = ServiceAccount
+		if pod := extra(e, extraPodName); pod != "" {
+			e.Pod = c.join(namespace, pod)
+		}
 	}
 }
 
-// node needs the group system:nodes, as the Node authorizer does; sources that keep no
-// groups at all (GKE) are believed by the name.
+// node needs the group system:nodes, as the Node authorizer does.
 func (c *Classifier) node(e *schemas.Event) {
 	e.Actor, e.Provider = c.local(e), ProviderKubernetes
 	if isEKS(e) {
 		e.Provider = ProviderEKS
 	}
 	name := strings.TrimPrefix(e.User, "system:node:")
-	if name == "" || len(e.Groups) > 0 && !has(e.Groups, "system:nodes") {
+	if name == "" || !inGroup(e, "system:nodes") {
 		e.ActorKind = Unknown
 		return
 	}
 	e.ActorKind, e.Node = Node, name
 }
 
+// isControlPlane knows the components of Kubernetes, of GCE's control plane, and of k3s and RKE2.
 func isControlPlane(user string) bool {
 	switch user {
 	case "system:apiserver", "system:kube-apiserver", "system:kube-controller-manager", "system:kube-scheduler",
 		"system:kube-proxy", "system:volume-scheduler", "system:cloud-controller-manager", "system:aggregator",
-		"system:konnectivity-server", "system:kube-dns":
+		"system:konnectivity-server", "system:kube-dns", "system:addon-manager", "system:cluster-autoscaler",
+		"system:k3s-controller", "system:k3s-supervisor", "system:rke2-controller", "system:rke2-supervisor":
 		return true
 	}
 	return false
@@ -141,76 +147,48 @@ func (c *Classifier) external(e *schemas.Event) {
 		e.Actor, e.ActorKind, e.Provider = c.local(e), CloudService, ProviderAKS
 	case extra(e, "oid") != "":
 		c.aks(e)
-	case strings.HasSuffix(user, ".gserviceaccount.com") && isEmail(user):
-		e.Actor, e.ActorKind, e.Provider = user, CloudService, ProviderGKE
-	default:
-		e.Provider = provider(e)
-		if isEmail(user) {
-			e.Actor, e.ActorKind = user, Human
-			return
+	case isGoogleService(user):
+		e.Actor, e.ActorKind, e.Provider = c.fold(user), CloudService, provider(e)
+		if e.Provider == "" {
+			e.Provider = ProviderGKE
 		}
-		e.Actor, e.ActorKind = c.local(e), Unknown
+	case isEmail(user):
+		e.Actor, e.ActorKind, e.Provider = c.fold(user), Human, provider(e)
+	case isIssuerSubject(user) && !strings.HasPrefix(e.CredentialID, certificateID):
+		// Whether a person or a program is behind the subject is the issuer's secret.
+		e.Actor, e.ActorKind, e.Provider = user, Unknown, ProviderOIDC
+	default:
+		// Also kubernetes-admin of kubeadm:cluster-admins: whoever has the file.
+		e.Actor, e.ActorKind, e.Provider = c.local(e), Unknown, provider(e)
 	}
 }
 
+// The prefixes of credential ids.
+const (
+	certificateID = "X509SHA256="
+	tokenID       = "JTI="
+)
+
+// byIAM is how GKE explains a decision that its IAM made.
+const byIAM = "access granted by IAM permissions."
+
 func provider(e *schemas.Event) string {
 	switch {
-	case strings.HasPrefix(e.CredentialID, "X509SHA256="):
+	case strings.HasPrefix(e.CredentialID, certificateID):
 		return ProviderCertificate
-	case strings.HasPrefix(e.CredentialID, "JTI="):
+	case strings.HasPrefix(e.CredentialID, tokenID):
 		return ProviderOIDC
+	case e.DecisionReason == byIAM:
+		return ProviderGKE
 	}
 	return ""
 }
 
-func isAKSService(user string) bool {
-	switch user {
-	case "masterclient", "nodeclient", "aksService", "aks-support":
-		return true
-	}
-	return false
-}
-
-func isEKS(e *schemas.Event) bool {
-	if strings.HasPrefix(e.UserUID, "aws-iam-authenticator:") || strings.HasPrefix(e.UserUID, "heptio-authenticator-aws:") {
-		return true
-	}
-	return strings.HasPrefix(extra(e, "arn"), "arn:") || strings.HasPrefix(extra(e, "canonicalArn"), "arn:")
-}
-
-// eks names the person behind an SSO session by e-mail, anything else by its role and
-// session: who may assume a role can be a workload as well as a person.
-func (c *Classifier) eks(e *schemas.Event) {
-	e.Provider = ProviderEKS
-	arn, session := extra(e, "canonicalArn"), extra(e, "sessionName")
-	if arn == "" {
-		arn = extra(e, "arn")
-	}
-	switch {
-	case isEmail(session):
-		e.Actor, e.ActorKind = session, Human
-	case isEmail(e.User):
-		e.Actor, e.ActorKind = e.User, Human
-	case strings.Contains(arn, ":user/"):
-		e.Actor, e.ActorKind = arn, Human
-	case arn != "" && session != "":
-		e.Actor, e.ActorKind = arn+"/"+session, Unknown
-	case arn != "":
-		e.Actor, e.ActorKind = arn, Unknown
-	default:
-		e.Actor, e.ActorKind = c.local(e), Unknown
-	}
-}
-
-// aks takes Entra's object id as the actor where the name is no address: names of
-// applications can be changed, object ids cannot.
-func (c *Classifier) aks(e *schemas.Event) {
-	e.Provider = ProviderAKS
-	if isEmail(e.User) {
-		e.Actor, e.ActorKind = e.User, Human
-		return
-	}
-	e.Actor, e.ActorKind = "entra/"+extra(e, "oid"), Unknown
+// isIssuerSubject recognizes the names that the API server makes where no prefix is configured: "issuer#subject". It is
+// the same in all clusters.
+func isIssuerSubject(user string) bool {
+	issuer, subject, ok := strings.Cut(user, "#")
+	return ok && subject != "" && len(issuer) > len("https://") && strings.HasPrefix(issuer, "https://")
 }
 
 // isEmail reports whether s has the form of an e-mail address; a colon or slash speaks
@@ -222,10 +200,6 @@ func isEmail(s string) bool {
 	}
 	dot := strings.LastIndexByte(s, '.')
 	return dot > at+1 && dot < len(s)-1
-}
-
-func has(list []string, s string) bool {
-	return slices.Contains(list, s)
 }
 
 func extra(e *schemas.Event, key string) string {
