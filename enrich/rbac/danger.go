@@ -142,7 +142,7 @@ func (r *Resolver) factsOf(role *context.Item) *facts {
 		return &facts{}
 	}
 	rules := role.Object.Rules
-	if f, ok := r.facts[&rules[0]]; ok {
+	if f, ok := r.facts.get(&rules[0]); ok {
 		return f
 	}
 	f := &facts{reach: reachOf(rules)}
@@ -155,10 +155,7 @@ func (r *Resolver) factsOf(role *context.Item) *facts {
 		f.admin = f.admin || len(rules[i].ResourceNames) == 0 && slices.Contains(rules[i].Verbs, "*") &&
 			slices.Contains(rules[i].APIGroups, "*") && slices.Contains(rules[i].Resources, "*")
 	}
-	if len(r.facts) >= maxFacts {
-		clear(r.facts)
-	}
-	r.facts[&rules[0]] = f
+	r.facts.put(&rules[0], f)
 	return f
 }
 
@@ -175,7 +172,7 @@ func (p *places) has(namespace string) bool {
 // privileged returns the namespaces from which a cluster can be taken over: kube-system, and those with a service
 // account that holds a critical permission in the whole cluster.
 func (r *Resolver) privileged(state *context.State) *places {
-	if p := r.places[state.RBACVersion()]; p != nil {
+	if p, ok := r.places.get(state.RBACVersion()); ok {
 		return p
 	}
 	p := &places{namespaces: []string{"kube-system"}}
@@ -192,8 +189,7 @@ func (r *Resolver) privileged(state *context.State) *places {
 	}
 	slices.Sort(p.namespaces)
 	p.namespaces = slices.Compact(p.namespaces)
-	if len(r.places) >= maxPlaces {
-		clear(r.places)
+	if len(r.alike) >= maxPlaces {
 		clear(r.alike)
 	}
 	// Equal ones are one, so that what depends on them stays valid.
@@ -202,7 +198,7 @@ func (r *Resolver) privileged(state *context.State) *places {
 		p = known
 	}
 	r.alike[key] = p
-	r.places[state.RBACVersion()] = p
+	r.places.put(state.RBACVersion(), p)
 	return p
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/auditmill/auditmill/enrich/context"
@@ -34,34 +35,43 @@ type Result struct {
 	Matches []Match
 	// Stale says that one of the roles or bindings changed since in a way that is not known.
 	Stale bool
+
+	bindings []*context.Item // of each match
+	texts    []string
 }
 
 // Resolver answers what RBAC allows whom. It remembers its answers: as long as no role or binding of the subjects
 // changes, an answer is a look-up. It serves the clusters of one context.Store and is not safe for concurrent use.
 type Resolver struct {
 	table    *table
-	subjects map[string]*subjects
-	facts    map[*context.Rule]*facts // by the first rule of a role
-	places   map[uint64]*places       // privileged namespaces by version
-	alike    map[string]*places       // and by what they are
+	subjects texts[*subjects]
+	answers  texts[answer]
+	facts    memory[*context.Rule, *facts] // by the first rule of a role
+	places   memory[uint64, *places]       // privileged namespaces by version
+	alike    map[string]*places            // and by what they are
+	next     uint64                        // id of the next rights
 	key      []byte
+	lists    [][]*context.Item
+	groups   []string
 	why      Why
 	masters  *Standing
 }
 
-// Bounds of what a Resolver remembers; a memory that is full begins anew.
+// Bounds of what a Resolver remembers: about 100 MB if all of it is in use.
 const (
-	maxSubjects = 1 << 16
-	maxRequests = 1 << 10 // of one set of subjects
+	maxSubjects = 1 << 15
+	maxAnswers  = 1 << 17
 	maxFacts    = 1 << 16
 	maxPlaces   = 1 << 14
+	maxEqual    = 8 // answers of one set of subjects that are compared with a new one
 )
 
 // NewResolver returns a Resolver.
 func NewResolver() *Resolver {
 	return &Resolver{
 		table:    loadTable(),
-		subjects: map[string]*subjects{}, facts: map[*context.Rule]*facts{}, places: map[uint64]*places{}, alike: map[string]*places{},
+		subjects: newTexts[*subjects](maxSubjects), answers: newTexts[answer](maxAnswers),
+		facts: newMemory[*context.Rule, *facts](maxFacts), places: newMemory[uint64, *places](maxPlaces), alike: map[string]*places{},
 	}
 }
 
@@ -84,15 +94,15 @@ type recent struct {
 }
 
 // rights are the bindings of a user and groups, and what was asked of them. Versions of a state that do not differ in
-// these bindings and their roles share one.
+// these bindings and their roles share one, and so do all users of the same groups that no binding names.
 type rights struct {
-	user     string
-	bound    []bound
-	cluster  []*bound            // by cluster role bindings
-	within   map[string][]*bound // by role bindings of a namespace
-	requests map[string]*answer
-	stands   *Standing
-	traits   traits // on which stands depends besides
+	id      uint64
+	bound   []bound
+	cluster []*bound            // by cluster role bindings
+	within  map[string][]*bound // by role bindings of a namespace
+	results []*Result           // the last ones that differ
+	stands  [2]*Standing        // the second for service accounts with an identity of a cloud
+	traits  [2]traits           // on which they depend besides
 }
 
 // bound is a binding that names one of the subjects.
@@ -101,47 +111,55 @@ type bound struct {
 	subjects      []context.Subject
 }
 
-// answer is what is remembered of a request, by name where rules name names.
+// answer is what is remembered of a request.
 type answer struct {
-	any    *Result
-	byName map[string]*Result // nil if the name does not matter
+	result *Result
+	named  bool // rules name names: there is an answer for each name
+}
+
+// appendText appends s so that what follows cannot be taken for a part of it.
+func appendText(key []byte, s string) []byte {
+	return append(binary.AppendUvarint(key, uint64(len(s))), s...)
 }
 
 // rights returns the rights of a user and groups.
 func (r *Resolver) rights(state *context.State, user string, groups []string) *rights {
-	version := state.RBACVersion()
-	key := append(binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID()), user...)
-	key = append(key, 0)
+	version, own := state.RBACVersion(), state.UserBindings(user)
+	key := binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID())
+	if len(own) > 0 {
+		key = appendText(append(key, 1), user)
+	} else {
+		key = append(key, 0) // the name does not matter
+	}
 	for _, g := range groups {
-		key = append(append(key, g...), 0)
+		key = appendText(key, g)
 	}
 	r.key = key
-	s := r.subjects[string(key)]
-	if s == nil {
-		if len(r.subjects) >= maxSubjects {
-			clear(r.subjects)
-		}
+	s, ok := r.subjects.get(key)
+	if !ok {
 		s = &subjects{}
-		r.subjects[strings.Clone(string(key))] = s
+		r.subjects.add(key, s)
 	}
 	for i := range s.recent {
 		if s.recent[i].version == version && s.recent[i].rights != nil {
 			return s.recent[i].rights
 		}
 	}
-	now := recent{version: version, roles: state.RolesVersion(), lists: make([][]*context.Item, 0, len(groups)+1)}
-	now.lists = append(now.lists, state.UserBindings(user))
+	now := recent{version: version, roles: state.RolesVersion(), lists: append(r.lists[:0], own)}
 	for _, g := range groups {
 		now.lists = append(now.lists, state.GroupBindings(g))
 	}
+	r.lists = now.lists
 	for i := range s.recent {
-		if s.recent[i].same(state, &now) {
-			now.rights = s.recent[i].rights
-			s.recent[i] = now // the older version is not likely to be asked for again
-			return now.rights
+		if known := &s.recent[i]; known.same(state, &now) {
+			known.version, known.roles = now.version, now.roles // the older version is not likely to be asked for again
+			return known.rights
 		}
 	}
+	now.lists = slices.Clone(now.lists)
 	now.rights = collect(state, user, groups, now.lists)
+	now.rights.id = r.next
+	r.next++
 	s.recent[s.next] = now
 	s.next = (s.next + 1) % len(s.recent)
 	return now.rights
@@ -170,7 +188,7 @@ func collect(state *context.State, user string, groups []string, lists [][]*cont
 			strings.Compare(a.Key.Name, b.Key.Name))
 	})
 	all = slices.Compact(all)
-	r := &rights{user: strings.Clone(user), bound: make([]bound, len(all)), requests: map[string]*answer{}}
+	r := &rights{bound: make([]bound, len(all))}
 	for i, item := range all {
 		b := &r.bound[i]
 		b.binding = item
@@ -197,48 +215,48 @@ func collect(state *context.State, user string, groups []string, lists [][]*cont
 }
 
 // resolve answers a request, from memory if it was asked before.
-func (r *rights) resolve(scratch *Resolver, q *Request) *Result {
-	key := scratch.key[:0]
+func (r *rights) resolve(memory *Resolver, q *Request) *Result {
+	key := binary.AppendUvarint(memory.key[:0], r.id)
 	for _, s := range [...]string{q.Verb, q.APIGroup, q.Resource, q.Subresource, q.Namespace, q.Path} {
-		key = append(append(key, s...), 0)
+		key = appendText(key, s)
 	}
-	scratch.key = key
-	a := r.requests[string(key)]
-	if a == nil {
-		if len(r.requests) >= maxRequests {
-			clear(r.requests)
+	memory.key = key
+	a, ok := memory.answers.get(key)
+	if !ok {
+		result := r.ask(q, &a.named)
+		if !a.named {
+			a.result = result
 		}
-		a = &answer{}
-		named := false
-		a.any = r.ask(q, &named)
-		if named {
-			a.byName = map[string]*Result{strings.Clone(q.Name): a.any}
-		}
-		r.requests[string(key)] = a
-		return a.any
+		memory.answers.add(key, a)
 	}
-	if a.byName == nil {
-		return a.any
+	if !a.named {
+		return a.result
 	}
-	result := a.byName[q.Name]
-	if result == nil {
-		if len(a.byName) >= maxRequests {
-			clear(a.byName)
-		}
-		named := false
-		result = r.ask(q, &named)
-		a.byName[strings.Clone(q.Name)] = result
+	key = appendText(key, q.Name)
+	memory.key = key
+	if a, ok = memory.answers.get(key); !ok {
+		a.result = r.ask(q, &a.named)
+		memory.answers.add(key, a)
 	}
-	return result
+	return a.result
 }
 
-// ask works out an answer. named is set if it may be another for another name.
+// ask works out an answer. named is set if it may be another for another name. Equal answers are one.
 func (r *rights) ask(q *Request, named *bool) *Result {
 	result := &Result{}
 	result.add(r.cluster, q, named)
 	if q.Namespace != "" {
 		result.add(r.within[q.Namespace], q, named)
 	}
+	for _, known := range r.results {
+		if known.Stale == result.Stale && slices.Equal(known.Matches, result.Matches) {
+			return known
+		}
+	}
+	if len(r.results) >= maxEqual {
+		r.results = slices.Delete(r.results, 0, 1)
+	}
+	r.results = append(r.results, result)
 	return result
 }
 
@@ -260,6 +278,7 @@ func (r *Result) add(bounds []*bound, q *Request, named *bool) {
 			r.Stale = r.Stale || b.binding.Stale || b.role.Stale
 			for _, s := range b.subjects {
 				r.Matches = append(r.Matches, b.match(i, s))
+				r.bindings = append(r.bindings, b.binding)
 			}
 		}
 	}
@@ -275,6 +294,38 @@ func (b *bound) match(rule int, s context.Subject) Match {
 		m.Subject = full(s.Namespace, s.Name)
 	}
 	return m
+}
+
+// Texts returns the matches in the words of the API server, with the rule. It is worked out once and shared: it must not
+// be changed.
+func (r *Result) Texts() []string {
+	if r.texts == nil && len(r.Matches) > 0 {
+		r.texts = make([]string, len(r.Matches))
+		for i := range r.Matches {
+			r.texts[i] = r.Matches[i].String()
+		}
+	}
+	return r.texts
+}
+
+// String is like ClusterRoleBinding "b" of ClusterRole "r" to Group "g" by rule 0. As in the API server's reasons, what
+// is in a namespace is called name/namespace, and names are quoted as in Go.
+func (m *Match) String() string {
+	b := append(make([]byte, 0, 128), m.BindingKind...)
+	b = strconv.AppendQuote(append(b, ' '), namespaceLast(m.BindingKind == "RoleBinding", m.Binding))
+	b = append(append(append(b, " of "...), m.RoleKind...), ' ')
+	b = strconv.AppendQuote(b, m.Role)
+	b = append(append(append(b, " to "...), m.SubjectKind...), ' ')
+	b = strconv.AppendQuote(b, namespaceLast(m.SubjectKind == "ServiceAccount", m.Subject))
+	return string(strconv.AppendInt(append(b, " by rule "...), int64(m.Rule), 10))
+}
+
+// namespaceLast turns namespace/name into name/namespace.
+func namespaceLast(namespaced bool, s string) string {
+	if namespace, name, ok := strings.Cut(s, "/"); ok && namespaced {
+		return name + "/" + namespace
+	}
+	return s
 }
 
 func full(namespace, name string) string {

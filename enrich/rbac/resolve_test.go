@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/auditmill/auditmill/enrich/context"
 	"github.com/auditmill/auditmill/enrich/rbac"
@@ -125,11 +126,15 @@ func TestMemory(t *testing.T) {
 		}
 		for range 10 {
 			state := s.Cluster("prod").At(at + r.Int64N(i+2))
-			name := []string{"u0", "u1", "u2", "system:serviceaccount:n:s0"}[r.IntN(4)]
+			name := []string{"u0", "u1", "u2", "nobody", "system:serviceaccount:n:s0"}[r.IntN(5)]
 			q := rbac.Request{Verb: "get", Resource: []string{"pods", "secrets"}[r.IntN(2)], Namespace: []string{"", "n"}[r.IntN(2)]}
 			fresh := rbac.NewResolver()
-			if diff := cmp.Diff(fresh.Resolve(state, name, nil, &q), old.Resolve(state, name, nil, &q)); diff != "" {
+			want, got := fresh.Resolve(state, name, nil, &q), old.Resolve(state, name, nil, &q)
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(rbac.Result{})); diff != "" {
 				t.Fatalf("step %d: (-new +remembered)\n%s", i, diff)
+			}
+			if diff := cmp.Diff(want.Texts(), got.Texts()); diff != "" {
+				t.Fatalf("step %d: texts (-new +remembered)\n%s", i, diff)
 			}
 			if diff := cmp.Diff(fresh.Standing(state, name, nil), old.Standing(state, name, nil)); diff != "" {
 				t.Fatalf("step %d: (-new +remembered)\n%s", i, diff)
@@ -150,28 +155,29 @@ func TestAgreement(t *testing.T) {
 		decision, reason string
 		groups           []string
 		want             rbac.Agreement
+		waiting          bool
 	}{
-		{"agree", nil, "allow", named("early"), nil, rbac.Agree},
-		{"another is named", nil, "allow", named("other"), nil, rbac.Disagree},
-		{"forbidden", nil, "forbid", "", nil, rbac.Disagree},
-		{"forbidden by somebody else", nil, "forbid", "because", nil, rbac.Unknown},
-		{"groups were left out", nil, "allow", named("other"), []string{}, rbac.Unknown},
-		{"without a reason", nil, "allow", "", nil, rbac.Unknown},
-		{"masters", nil, "allow", "", []string{"system:masters"}, rbac.Agree},
-		{"not RBAC", nil, "allow", "access granted by IAM permissions.", nil, rbac.NotAsked},
-		{"no decision", nil, "", "", nil, rbac.NotAsked},
-		{"granted a moment later", late.changes(at + 300_000), "allow", named("late"), nil, rbac.Agree},
-		{"granted a minute later", late.changes(at + 60_000_000), "allow", named("late"), nil, rbac.Disagree},
-		{"something was missed", []context.Change{{From: 2, Doubt: true}}, "allow", named("other"), nil, rbac.Unknown},
+		{"agree", nil, "allow", named("early"), nil, rbac.Agree, false},
+		{"another is named", nil, "allow", named("other"), nil, rbac.Disagree, true},
+		{"forbidden", nil, "forbid", "", nil, rbac.Disagree, true},
+		{"forbidden by somebody else", nil, "forbid", "because", nil, rbac.Unknown, false},
+		{"groups were left out", nil, "allow", named("other"), []string{}, rbac.Unknown, true},
+		{"without a reason", nil, "allow", "", nil, rbac.Unknown, false},
+		{"masters", nil, "allow", "", []string{"system:masters"}, rbac.Agree, false},
+		{"not RBAC", nil, "allow", "access granted by IAM permissions.", nil, rbac.NotAsked, false},
+		{"no decision", nil, "", "", nil, rbac.NotAsked, false},
+		{"granted a moment later", late.changes(at + 300_000), "allow", named("late"), nil, rbac.Agree, false},
+		{"granted a minute later", late.changes(at + 60_000_000), "allow", named("late"), nil, rbac.Disagree, true},
+		{"something was missed", []context.Change{{From: 2, Doubt: true}}, "allow", named("other"), nil, rbac.Unknown, true},
 		{
 			"revoked a moment before",
 			[]context.Change{{Key: context.Key{Kind: context.ClusterRoleBinding, Name: "early"}, From: at - 1000, Source: context.SourceAudit}},
-			"allow", named("early"), nil, rbac.Agree,
+			"allow", named("early"), nil, rbac.Agree, false,
 		},
 		{
 			"it changed, how is not known",
 			[]context.Change{{Key: context.Key{Kind: context.ClusterRole, Name: "early"}, From: 2, Stale: true, Source: context.SourceAudit}},
-			"forbid", "", nil, rbac.Unknown,
+			"forbid", "", nil, rbac.Unknown, false,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,14 +190,62 @@ func TestAgreement(t *testing.T) {
 			w := rbac.NewResolver().Explain(s.Cluster("prod"), &schemas.Event{
 				EventTime: at, Verb: "get", Resource: "pods", User: "ann", Groups: groups, Decision: tt.decision, DecisionReason: tt.reason,
 			})
-			if w.Agreement != tt.want || !w.Known {
-				t.Errorf("got %q, want %q", w.Agreement, tt.want)
+			if w.Agreement != tt.want || !w.Known || w.Waiting != tt.waiting {
+				t.Errorf("got %q, waiting %t; want %q, %t", w.Agreement, w.Waiting, tt.want, tt.waiting)
 			}
 		})
 	}
 	w := rbac.NewResolver().Explain(nil, &schemas.Event{EventTime: at, Decision: "allow", DecisionReason: named("x")})
-	if w.Known || w.Agreement != rbac.Unknown {
+	if w.Known || w.Agreement != rbac.Unknown || w.Waiting {
 		t.Errorf("of an unknown cluster: %+v", w)
+	}
+}
+
+// The named grant, or else the first, says since when; groups that an event leaves out may come from elsewhere.
+func TestGrant(t *testing.T) {
+	s := stored()
+	for i, name := range []string{"a", "b"} {
+		g := grant{"n", name, group("dev"), []context.Rule{rule("get", "", "pods")}}
+		s.Apply("prod", g.changes(int64(10+i))...)
+	}
+	e := schemas.Event{EventTime: at, Verb: "get", Resource: "pods", Namespace: "n", User: "ann", Groups: []string{"dev"}, Decision: "allow"}
+	a := `RoleBinding "a/n" of Role "a" to Group "dev" by rule 0`
+	b := `RoleBinding "b/n" of Role "b" to Group "dev" by rule 0`
+	r := rbac.NewResolver()
+	w := r.Explain(s.Cluster("prod"), &e)
+	if diff := cmp.Diff([]string{a, b}, w.Texts); diff != "" || w.GrantSince != 10 {
+		t.Errorf("since %d (-want +got)\n%s", w.GrantSince, diff)
+	}
+	first := w.Texts
+	e.Name, e.DecisionReason = "another", "RBAC: allowed by "+strings.TrimSuffix(b, " by rule 0")
+	if w = r.Explain(s.Cluster("prod"), &e); w.GrantSince != 11 || w.Agreement != rbac.Agree || &w.Texts[0] != &first[0] {
+		t.Errorf("%+v", w)
+	}
+	e.Groups = nil
+	if w = r.Explain(s.Cluster("prod"), &e); w.Matches != nil || w.GrantSince != 0 || w.Agreement != rbac.Unknown {
+		t.Errorf("without groups: %+v", w)
+	}
+	if w = r.Explain(s.Cluster("prod"), &e, "dev"); w.Agreement != rbac.Agree || len(w.Texts) != 2 {
+		t.Errorf("with groups from elsewhere: %+v", w)
+	}
+}
+
+// What a match says can be read like a reason of the API server.
+func TestMatchString(t *testing.T) {
+	for _, m := range []rbac.Match{
+		{BindingKind: "ClusterRoleBinding", Binding: "b", RoleKind: "ClusterRole", Role: "system:x/y", Rule: 12, SubjectKind: "User", Subject: "a/b"},
+		{BindingKind: "RoleBinding", Binding: "n/b", RoleKind: "Role", Role: "r \"\\", SubjectKind: "ServiceAccount", Subject: "n/bot"},
+		{BindingKind: "RoleBinding", Binding: "n/b", RoleKind: "ClusterRole", Role: "é\n", SubjectKind: "Group", Subject: "\u200b"},
+	} {
+		text, found := strings.CutSuffix(m.String(), " by rule "+strconv.Itoa(m.Rule))
+		g := rbac.Parse("allow", "RBAC: allowed by "+text)
+		got := rbac.Match{
+			BindingKind: g.BindingKind, Binding: g.Binding, RoleKind: g.RoleKind, Role: g.Role, Rule: m.Rule,
+			SubjectKind: g.SubjectKind, Subject: g.SubjectName,
+		}
+		if diff := cmp.Diff(m, got); diff != "" || !found {
+			t.Errorf("%s: (-want +got)\n%s", text, diff)
+		}
 	}
 }
 

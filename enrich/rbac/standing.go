@@ -29,7 +29,7 @@ func (r *Resolver) Standing(state *context.State, user string, groups []string) 
 	if slices.Contains(groups, "system:masters") {
 		return r.everything()
 	}
-	return r.rights(state, user, groups).standing(r, state)
+	return r.rights(state, user, groups).standing(r, state, user)
 }
 
 // everything is the standing of members of system:masters.
@@ -51,13 +51,23 @@ type traits struct {
 	eks, complete, cloudBound bool
 }
 
-func (r *rights) standing(resolver *Resolver, state *context.State) *Standing {
-	t := traits{eks: state.EKS(), complete: state.CompleteRBAC(), cloudBound: r.cloudBound(state)}
+// kind says which of the standings of rights it is.
+func (t *traits) kind() int {
+	if t.cloudBound {
+		return 1
+	}
+	return 0
+}
+
+func (r *rights) standing(resolver *Resolver, state *context.State, user string) *Standing {
+	t := traits{eks: state.EKS(), complete: state.CompleteRBAC(), cloudBound: cloudBound(state, user)}
+	kind := t.kind()
 	if len(r.within) > 0 {
 		t.places = resolver.privileged(state)
 	}
-	if r.stands != nil && r.traits == t {
-		return r.stands
+	known := r.stands[kind]
+	if known != nil && r.traits[kind] == t {
+		return known
 	}
 	var cluster mask
 	for _, b := range r.cluster {
@@ -81,12 +91,12 @@ func (r *rights) standing(resolver *Resolver, state *context.State) *Standing {
 			s.Dangerous = append(s.Dangerous, d.ID)
 		}
 	}
-	if r.stands != nil {
-		s.Breadth, s.ClusterAdmin = r.stands.Breadth, r.stands.ClusterAdmin // of the bindings alone
+	if known != nil {
+		s.Breadth, s.ClusterAdmin = known.Breadth, known.ClusterAdmin // of the bindings alone
 	} else {
 		s.Breadth, s.ClusterAdmin = r.breadth(resolver)
 	}
-	r.stands, r.traits = s, t
+	r.stands[kind], r.traits[kind] = s, t
 	return s
 }
 
@@ -130,8 +140,8 @@ func (r *rights) special(name string, t *traits) bool {
 }
 
 // cloudBound says whether the user is a service account with an identity of a cloud.
-func (r *rights) cloudBound(state *context.State) bool {
-	rest, ok := strings.CutPrefix(r.user, "system:serviceaccount:")
+func cloudBound(state *context.State, user string) bool {
+	rest, ok := strings.CutPrefix(user, "system:serviceaccount:")
 	namespace, name, named := strings.Cut(rest, ":")
 	if !ok || !named {
 		return false

@@ -34,12 +34,25 @@ type Why struct {
 	Complete bool
 	// Matches are all the ways in which RBAC allows the request. The user is the impersonated one, if there is one.
 	Matches []Match
+	// Texts are the matches in words: Result.Texts.
+	Texts []string
+	// GrantSince is since when the binding that the API server named, or else that of the first match, is as it is, µs
+	// since 1970; 0 if that is not known.
+	GrantSince int64
+	// GrantAuthor is who made it so, empty if that is not known.
+	GrantAuthor string
 	// Masters says that the user is in system:masters and may do everything, whatever Matches says.
 	Masters bool
-	// Node says that the user is a node, for whom the Node authorizer may allow what RBAC does not.
+	// Node says that the user is a node, for whom the Node authorizer may allow what RBAC does not. It gives no reason, and
+	// depends on which pods are bound to the node and what they mount, so the agreement on what it allows is Unknown:
+	// kubelets reading the secrets and config maps of their pods, for instance.
 	Node bool
 	// Agreement is about Matches, Masters and Node on one side and decision and reason of the event on the other.
 	Agreement Agreement
+	// Waiting says that a change that is still to come may explain the decision: the API server named a binding or a role
+	// that the state does not have, or decided otherwise although all groups of the user are known. Waiting is in vain if
+	// what it knew was never recorded, so whoever waits should do so once for a reason and a Version, and not long.
+	Waiting bool
 	// Version names the roles and bindings that were used; equal versions are the same.
 	Version uint64
 	// Since is when a role or binding of the cluster changed last, µs since 1970; 0 if that is not known.
@@ -57,12 +70,14 @@ type Impersonation struct {
 	Allowed bool    // for all of user, groups, uid and extra
 	Masters bool    // by being in system:masters
 	Matches []Match // that allow to act as the user
+	Texts   []string
 	// Standing is how much the caller may do without it.
 	Standing *Standing
 }
 
-// Explain works out why the request of an event was allowed. cluster may be nil.
-func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event) *Why {
+// Explain works out why the request of an event was allowed. cluster may be nil. more are groups of the caller that the
+// event does not name: there are sources that name none.
+func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...string) *Why {
 	w := &r.why
 	*w = Why{}
 	at := e.EventTime
@@ -76,7 +91,12 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event) *Why {
 		}
 		return w
 	}
-	user, groups := e.User, e.Groups
+	own := e.Groups
+	if len(more) > 0 {
+		r.groups = append(append(r.groups[:0], e.Groups...), more...)
+		own = r.groups
+	}
+	user, groups := e.User, own
 	if e.ImpersonatedUser != "" {
 		user, groups = e.ImpersonatedUser, e.ImpersonatedGroups
 	}
@@ -89,10 +109,14 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event) *Why {
 	w.Node = slices.Contains(groups, "system:nodes") && strings.HasPrefix(user, "system:node:")
 	state, result := r.agree(cluster, state, at, user, groups, &request, e)
 	w.state(state, at)
-	w.Matches = result.Matches
+	w.Matches, w.Texts = result.Matches, result.Texts()
+	if len(result.bindings) > 0 {
+		binding := result.bindings[max(0, named(result.Matches, e))]
+		w.GrantSince = binding.From
+	}
 	w.Standing = r.Standing(state, user, groups)
 	if e.ImpersonatedUser != "" {
-		w.Impersonation = r.impersonation(state, e)
+		w.Impersonation = r.impersonation(state, e, own)
 	}
 	return w
 }
@@ -147,13 +171,21 @@ func (r *Resolver) agree(
 		}
 		return !ok
 	})
+	if ok {
+		return state, result
+	}
+	told := len(e.Groups) > 0
+	if e.ImpersonatedUser != "" {
+		told = len(e.ImpersonatedGroups) > 0
+	}
+	missing, stale := r.lacks(state, e)
 	switch {
-	case ok:
-	case !state.CompleteRBAC(), state.Doubtful(), result.Stale, len(groups) == 0, r.stale(state, e):
-		r.why.Agreement = Unknown // groups are always known to the API server, not to all who pass events on
+	case !state.CompleteRBAC(), state.Doubtful(), result.Stale, !told, stale:
+		r.why.Agreement = Unknown // the API server always knows the groups, not so all who pass events on
 	default:
 		r.why.Agreement = Disagree
 	}
+	r.why.Waiting = missing || r.why.Agreement == Disagree
 	return state, result
 }
 
@@ -189,7 +221,7 @@ func (r *Resolver) checkAllowed(result *Result, e *schemas.Event) (ok, checked b
 	if !strings.HasPrefix(e.DecisionReason, reasonPrefix) {
 		return false, false
 	}
-	if named(result.Matches, e) {
+	if named(result.Matches, e) >= 0 {
 		w.Agreement = Agree
 		return true, true
 	}
@@ -198,9 +230,12 @@ func (r *Resolver) checkAllowed(result *Result, e *schemas.Event) (ok, checked b
 
 const reasonPrefix = "RBAC: allowed by "
 
-// named says whether the grant that the API server named is among the matches. The Grant columns of the event are used
-// if they are set.
-func named(matches []Match, e *schemas.Event) bool {
+// named returns which of the matches is the grant that the API server named, -1 if none is. The Grant columns of the event
+// are used if they are set.
+func named(matches []Match, e *schemas.Event) int {
+	if !strings.HasPrefix(e.DecisionReason, reasonPrefix) {
+		return -1
+	}
 	g := Grant{
 		BindingKind: e.GrantBindingKind, Binding: e.GrantBinding, RoleKind: e.GrantRoleKind, Role: e.GrantRole,
 		SubjectKind: e.GrantSubjectKind, SubjectName: e.GrantSubject,
@@ -208,17 +243,18 @@ func named(matches []Match, e *schemas.Event) bool {
 	if g.Binding == "" {
 		g = *Parse(e.Decision, e.DecisionReason)
 	}
-	return slices.ContainsFunc(matches, func(m Match) bool {
+	return slices.IndexFunc(matches, func(m Match) bool {
 		return m.BindingKind == g.BindingKind && m.Binding == g.Binding && m.RoleKind == g.RoleKind && m.Role == g.Role &&
 			m.SubjectKind == g.SubjectKind && m.Subject == g.SubjectName
 	})
 }
 
-// stale says whether the named binding, or the role of that name, changed in a way that is not known.
-func (r *Resolver) stale(state *context.State, e *schemas.Event) bool {
+// lacks says whether the named binding, or the role of that name, is missing, and whether one of them changed in a way
+// that is not known.
+func (r *Resolver) lacks(state *context.State, e *schemas.Event) (missing, stale bool) {
 	g := Parse(e.Decision, e.DecisionReason)
 	if g.Binding == "" {
-		return false
+		return false, false
 	}
 	key := context.Key{Kind: context.ParseKind(g.BindingKind), Name: g.Binding}
 	role := context.Key{Kind: context.ParseKind(g.RoleKind), Name: g.Role}
@@ -230,21 +266,21 @@ func (r *Resolver) stale(state *context.State, e *schemas.Event) bool {
 	}
 	b, known := state.Get(key)
 	o, also := state.Get(role)
-	return known && (b.Stale || b.Object == nil) || also && (o.Stale || o.Object == nil)
+	return !known || !also, known && (b.Stale || b.Object == nil) || also && (o.Stale || o.Object == nil)
 }
 
 // impersonation works out the caller's right to act as the impersonated user.
-func (r *Resolver) impersonation(state *context.State, e *schemas.Event) *Impersonation {
-	i := &Impersonation{Standing: r.Standing(state, e.User, e.Groups)}
-	if i.Masters = slices.Contains(e.Groups, "system:masters"); i.Masters {
+func (r *Resolver) impersonation(state *context.State, e *schemas.Event, groups []string) *Impersonation {
+	i := &Impersonation{Standing: r.Standing(state, e.User, groups)}
+	if i.Masters = slices.Contains(groups, "system:masters"); i.Masters {
 		i.Allowed = true
 		return i
 	}
 	i.Allowed = true
 	for n, q := range asked(e) {
-		result := r.Resolve(state, e.User, e.Groups, &q)
+		result := r.Resolve(state, e.User, groups, &q)
 		if n == 0 {
-			i.Matches = result.Matches
+			i.Matches, i.Texts = result.Matches, result.Texts()
 		}
 		i.Allowed = i.Allowed && len(result.Matches) > 0
 	}
