@@ -46,7 +46,7 @@ func Make(r *ir.Meta, batch arrow.RecordBatch, n int, values func(ir.Field) []st
 		Impersonated: e.text("impersonated_user"), SourceIP: e.text("source_ip"), UserAgent: e.text("user_agent"),
 		Verb: e.text("verb"), APIGroup: e.text("api_group"), Resource: e.text("resource"),
 		Subresource: e.text("subresource"), Namespace: e.text("namespace"), Name: e.text("name"),
-		RequestURI: e.text("request_uri"), Command: e.list("command", maxCommand), Code: e.code(),
+		RequestURI: e.text("request_uri"), Command: e.list("command", maxCommand), Code: uint16(e.number("code")),
 		Outcome: e.text("outcome"), Decision: e.text("decision"), DecisionReason: e.text("decision_reason"),
 	}
 	if a.Summary == "" {
@@ -55,6 +55,7 @@ func Make(r *ir.Meta, batch arrow.RecordBatch, n int, values func(ir.Field) []st
 	if a.Tags == nil {
 		a.Tags = []string{}
 	}
+	addContext(&a, e)
 	received := e.time("received_at")
 	if a.Time.IsZero() {
 		a.Time = received
@@ -123,14 +124,6 @@ func (e row) time(column string) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(int64(a.Value(e.n))).UTC()
-}
-
-func (e row) code() uint16 {
-	a, ok := schemas.ColumnArray(e.batch, "code").(*array.Uint16)
-	if !ok || a.IsNull(e.n) {
-		return 0
-	}
-	return a.Value(e.n)
 }
 
 // list returns at most limit values of a list column; nil if it is none.

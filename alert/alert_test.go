@@ -3,8 +3,10 @@ package alert
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -91,11 +93,79 @@ func TestAlertIsGolden(t *testing.T) {
 	golden(t, "alert.json", string(text)+"\n")
 }
 
+// knownEvent is one of which everything is known.
+func knownEvent() *schemas.Event {
+	e := secretEvent(7)
+	at := e.EventTime
+	e.Version, e.CredentialID = 2, "JTI=1"
+	e.DisplayName, e.Email, e.Team, e.Manager, e.Active = "Alice", "alice@example.com", "payments", "olivia@example.com", schemas.True
+	e.Workload, e.Pod, e.Node, e.CloudIdentity = "Deployment shop/web", "shop/web-1", "worker-1", "arn:aws:iam::1:role/web"
+	e.MintedBy, e.MintedAt, e.Session = "bob@example.com", at-60_000_000, "5f"
+	e.SourceZone, e.SourceCountry, e.SourceNetwork, e.SourceNode, e.OffNode = "pod", "NL", "AS64500 Example", "worker-2", schemas.True
+	e.NamespaceOwner = "web"
+	e.ImpersonatedUser, e.ImpersonationAllowed = "dave", schemas.True
+	e.ImpersonationGrants = []string{`ClusterRoleBinding "s" of ClusterRole "impersonator" to Group "support" by rule 0`}
+	e.GrantBindingKind, e.GrantBinding, e.GrantRoleKind, e.GrantRole = "RoleBinding", "default/readers", "Role", "reader"
+	e.GrantSubjectKind, e.GrantSubject, e.GrantAgreement = "ServiceAccount", "shop/web", "agree"
+	e.GrantSince, e.GrantAuthor = at-12*60_000_000, "carol@example.com"
+	e.Grants = []string{`RoleBinding "default/readers" of Role "reader" to ServiceAccount "shop/web" by rule 3`, `ClusterRoleBinding "x" … by rule 0`}
+	e.RightsComplete, e.Breadth, e.ClusterAdmin, e.Dangerous = schemas.True, 12, schemas.False, []string{"read-secrets", "pods-exec"}
+	e.CallerBreadth, e.CallerDangerous = 3, []string{"impersonate"}
+	return e
+}
+
+func TestAlertSaysWhoAndWhy(t *testing.T) {
+	a := makeAlert(t, knownEvent())
+	text, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "known.json", string(text)+"\n")
+
+	e := knownEvent()
+	e.GrantBinding = "" // it named none: the first that was computed
+	if got, want := makeAlert(t, e).Grant, `RoleBinding "default/readers" of Role "reader" to ServiceAccount "shop/web"`; got != want {
+		t.Errorf("grant %s, want %s", got, want)
+	}
+	e.Grants = nil
+	if a := makeAlert(t, e); a.Grant != "" || a.Grants != 0 {
+		t.Errorf("%d grants, %q, of none", a.Grants, a.Grant)
+	}
+}
+
+// Every column of who and why that an alert has comes from the column of its name.
+func TestAlertTakesTheColumnOfItsName(t *testing.T) {
+	b := schemas.NewBuilder()
+	b.Append(knownEvent())
+	batch := b.Batch()
+	defer batch.Release()
+	a := Make(&ir.Meta{ID: "r"}, batch, 0, func(ir.Field) []string { return nil }, testNow())
+	value := reflect.ValueOf(a)
+	for i, column := range schemas.AlertColumns() {
+		if column.Since < 7 || column.Name == "grant" || column.Name == "grants" || column.Name == "impersonation_grant" {
+			continue
+		}
+		want := fmt.Sprint(row{batch, 0}.some(column.Name, 9))
+		if s := (row{batch, 0}).whole(column.Name); s != "" {
+			want = s
+		}
+		got := fmt.Sprint(value.Field(i).Interface())
+		if at, ok := value.Field(i).Interface().(time.Time); ok {
+			got = at.Format(time.RFC3339Nano)
+		}
+		if got != want || want == "" || want == "[]" {
+			t.Errorf("%s: %s, want %s", column.Name, got, want)
+		}
+	}
+}
+
 func TestAlertIsBounded(t *testing.T) {
 	e := secretEvent(1)
 	long := strings.Repeat("ä", 1<<17)
 	e.User, e.Actor, e.Name, e.Namespace, e.RequestURI, e.UserAgent = long, long, long, long, long, long
 	e.AuditID, e.DecisionReason, e.SourceIP = long, long, long
+	e.DisplayName, e.Team, e.Workload, e.MintedBy, e.SourceNetwork, e.GrantBinding, e.GrantAuthor = long, long, long, long, long, long, long
+	e.Grants, e.Dangerous = []string{long, long}, []string{long, long, long}
 	for range 1000 {
 		e.Command = append(e.Command, long[:4000])
 	}

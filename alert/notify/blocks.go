@@ -53,6 +53,9 @@ func bodyBlocks(m *Message) (blocks []slack.Block) {
 	if m.Summary != "" {
 		blocks = append(blocks, slack.NewSectionBlock(plainText(m.Summary, slackMaxSection), nil, nil))
 	}
+	if len(m.Warnings) > 0 {
+		blocks = append(blocks, slack.NewSectionBlock(plainText(warningText(m), slackMaxSection), nil, nil))
+	}
 	if m.Count > 1 {
 		blocks = append(blocks, countBlocks(m)...)
 	}
@@ -60,13 +63,15 @@ func bodyBlocks(m *Message) (blocks []slack.Block) {
 		field("Actor", slackCode(m.Actor, slackMaxField/2)),
 		field("Cluster", slackCode(m.Cluster, slackMaxField/2)),
 		field("When", slackDate(m.When)),
-		field("Source", slackCode(m.SourceIP, slackMaxField/2)),
+		field("Source", slackCode(m.Source, slackMaxField/2)),
 	}, nil))
-	blocks = append(blocks, line("What", m.What))
-	if m.Command != "" {
-		blocks = append(blocks, line("Command", m.Command))
+	for _, l := range [][2]string{
+		{"Who", m.Who}, {"What", m.What}, {"Command", m.Command}, {"Why", m.Why}, {"Rights", m.Rights}, {"Credential", m.Credential},
+	} {
+		if l[1] != "" {
+			blocks = append(blocks, line(l[0], l[1]))
+		}
 	}
-	blocks = append(blocks, line("Why", m.Why))
 	if m.Next != "" {
 		blocks = append(blocks,
 			slack.NewSectionBlock(plainText("Next: "+m.Next, slackMaxSection), nil, nil))
@@ -76,6 +81,9 @@ func bodyBlocks(m *Message) (blocks []slack.Block) {
 	}
 	return blocks
 }
+
+// warningText has one line for each warning.
+func warningText(m *Message) string { return "⚠ " + strings.Join(m.Warnings, "\n⚠ ") }
 
 // countBlocks say how often and when, and list the newest alerts of the group.
 func countBlocks(m *Message) []slack.Block {
@@ -150,8 +158,12 @@ func slackFallback(m *Message) string {
 	if m.Digest != nil {
 		return fmt.Sprintf("%s %s", symbol(m.Severity), slackEscape(m.Title))
 	}
-	return fmt.Sprintf("%s %s · %s · %s by %s", symbol(m.Severity), strings.ToUpper(m.Severity),
+	text := fmt.Sprintf("%s %s · %s · %s by %s", symbol(m.Severity), strings.ToUpper(m.Severity),
 		slackEscape(m.Title), slackCode(m.Cluster, maxLine), slackCode(m.Actor, 2*maxLine))
+	if m.Raw != nil && m.Raw.Team != "" {
+		text += " of team " + slackCode(Printable(m.Raw.Team, maxShort), maxLine)
+	}
+	return text
 }
 
 // slackPlain renders m without blocks, for a Slack that refused them. All of it is one
@@ -165,11 +177,19 @@ func slackPlain(m *Message) string {
 	if m.Count > 1 {
 		fmt.Fprintf(&b, "seen: %d times, first %s, last %s\n", m.Count, whenText(m.First), whenText(m.Last))
 	}
-	fmt.Fprintf(&b, "actor: %s\ncluster: %s\nsource: %s\nwhat: %s\n", m.Actor, m.Cluster, m.SourceIP, m.What)
-	if m.Command != "" {
-		fmt.Fprintf(&b, "command: %s\n", m.Command)
+	for _, w := range m.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
 	}
-	fmt.Fprintf(&b, "why: %s\nwhen: %s\nrule: %s\nalert: %s\nnext: %s", m.Why, whenText(m.When), m.Rule, m.ID, m.Next)
+	fmt.Fprintf(&b, "actor: %s\n", m.Actor)
+	for _, l := range [][2]string{
+		{"who", m.Who}, {"cluster", cmp.Or(m.Cluster, "unknown")}, {"source", cmp.Or(m.Source, "unknown")}, {"what", m.What}, {"command", m.Command},
+		{"why", m.Why}, {"rights", m.Rights}, {"credential", m.Credential},
+	} {
+		if l[1] != "" {
+			fmt.Fprintf(&b, "%s: %s\n", l[0], l[1])
+		}
+	}
+	fmt.Fprintf(&b, "when: %s\nrule: %s\nalert: %s\nnext: %s", whenText(m.When), m.Rule, m.ID, m.Next)
 	text := strings.ReplaceAll(b.String(), "`", "ˋ")
 	return "```\n" + cutEscaped(text, slackMaxText-8) + "\n```"
 }

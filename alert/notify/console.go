@@ -59,18 +59,24 @@ func ConsoleText(m *Message, color bool) string {
 		}
 	}
 	from := ""
-	if m.SourceIP != "" {
-		from = " from " + m.SourceIP
+	if m.Source != "" {
+		from = " from " + m.Source
 	}
 	row("", m.Summary)
+	for _, w := range m.Warnings {
+		row("warning", w)
+	}
 	if m.Count > 1 {
 		row("seen", fmt.Sprintf("%d times since %s", m.Count, whenText(m.First)))
 	}
 	row("actor", m.Actor+from)
+	row("who", m.Who)
 	row("cluster", m.Cluster)
 	row("what", m.What)
 	row("command", m.Command)
 	row("why", m.Why)
+	row("rights", m.Rights)
+	row("token", m.Credential)
 	row("when", whenText(m.When))
 	row("next", m.Next)
 	b.WriteByte('\n')

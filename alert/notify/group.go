@@ -114,7 +114,8 @@ func (g *Group) add(a *schemas.Alert, quiet time.Duration, now time.Time) {
 func (g *Group) trim() {
 	g.Alert = schemas.Alert{
 		ID: g.Alert.ID, Rule: g.Alert.Rule, Title: g.Alert.Title, Cluster: g.Alert.Cluster, Actor: g.Alert.Actor,
-		Namespace: g.Alert.Namespace, Tags: g.Alert.Tags, Time: g.Alert.Time, Severity: g.Alert.Severity,
+		Namespace: g.Alert.Namespace, Tags: g.Alert.Tags, Time: g.Alert.Time, Severity: g.Alert.Severity, Version: g.Alert.Version,
+		Team: g.Alert.Team, NamespaceOwner: g.Alert.NamespaceOwner, Email: g.Alert.Email, DisplayName: g.Alert.DisplayName,
 	}
 	g.Recent, g.tries = nil, nil
 }

@@ -136,7 +136,8 @@ func details(m *Message) map[string]string {
 	out := map[string]string{}
 	for name, value := range map[string]string{
 		"summary": m.Summary, "actor": m.Actor, "cluster": m.Cluster, "what": m.What, "command": m.Command,
-		"why": m.Why, "source_ip": m.SourceIP, "user_agent": m.UserAgent, "rule": m.Rule, "alert_id": m.ID,
+		"why": m.Why, "who": m.Who, "rights": m.Rights, "credential": m.Credential, "warnings": strings.Join(m.Warnings, "; "),
+		"source_ip": m.SourceIP, "source": m.Source, "user_agent": m.UserAgent, "rule": m.Rule, "alert_id": m.ID,
 		"audit_id": m.AuditID, "next": m.Next, "tags": strings.Join(m.Tags, ", "), "note": m.Note,
 		"first": whenText(m.First), "last": whenText(m.Last), "count": strconv.FormatUint(m.Count, 10),
 	} {

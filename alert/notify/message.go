@@ -45,17 +45,27 @@ type Message struct {
 	// Summary is what happened in one sentence.
 	Summary string
 	// Actor is who did it, with the account used and the identity assumed where they differ.
-	Actor   string
-	Cluster string
+	Actor string
+	// Who is what is known of the actor besides: name, team, manager; of a service account what runs under it.
+	Who string
+	// Warnings are what is wrong whatever the rule is about: who did it has left, the token is not where it belongs.
+	Warnings []string
+	Cluster  string
 	// What is the request and its answer.
 	What string
 	// Command is what was executed in a container; empty for other requests.
 	Command string
-	// Why says why the request was allowed, or why it was not.
-	Why       string
-	When      time.Time
-	RaisedAt  time.Time
-	SourceIP  string
+	// Why says why the request was allowed, through which grant and since when there is one, or why it was not.
+	Why string
+	// Rights are what else the user may do whose rights counted.
+	Rights string
+	// Credential says who requested the token that was used.
+	Credential string
+	When       time.Time
+	RaisedAt   time.Time
+	SourceIP   string
+	// Source is SourceIP with what is known of it.
+	Source    string
 	UserAgent string
 	// Next is what to do about it.
 	Next string
@@ -103,6 +113,7 @@ func NewMessage(a *schemas.Alert) Message {
 		Severity: severity(a.Severity), Title: Printable(cmp.Or(a.Title, a.Rule, "Alert"), maxShort),
 		Summary: Printable(a.Summary, maxText), Actor: actor(a), Cluster: Printable(a.Cluster, maxShort),
 		What: what(a), Command: Printable(strings.Join(a.Command, " "), maxLine), Why: why(a),
+		Who: who(a), Warnings: warnings(a), Rights: rights(a), Credential: credential(a), Source: source(a),
 		When: a.Time, RaisedAt: a.RaisedAt, SourceIP: Printable(a.SourceIP, maxShort),
 		UserAgent: Printable(a.UserAgent, maxShort), Next: Printable(strings.Join(strings.Fields(a.Next), " "), maxText),
 		Group: Printable(groupID(a), maxShort), Count: 1, Events: max(1, a.Events), First: a.Time, Last: a.Time, Raw: a,
@@ -150,6 +161,9 @@ func what(a *schemas.Alert) string {
 		if object := strings.Trim(a.Namespace+"/"+a.Name, "/"); object != "" {
 			b.WriteString(" " + object)
 		}
+		if a.NamespaceOwner != "" {
+			b.WriteString(", namespace owner " + a.NamespaceOwner)
+		}
 	}
 	text := Printable(cmp.Or(strings.TrimSpace(b.String()), "unknown request"), maxLine)
 	if a.Code != 0 {
@@ -159,6 +173,20 @@ func what(a *schemas.Alert) string {
 }
 
 func why(a *schemas.Alert) string {
+	text := decided(a)
+	grant := Printable(a.Grant, maxLine) + granted(a)
+	switch {
+	case a.Decision != "allow" || a.Grant == "":
+	case strings.Contains(a.DecisionReason, "allowed by "): // the grant is the one that it names
+		text = "allowed through " + grant
+	default:
+		text += "; roles and bindings allow it through " + grant
+	}
+	return Printable(text, maxText)
+}
+
+// decided is what the authorizer said.
+func decided(a *schemas.Alert) string {
 	reason := Printable(cmp.Or(a.DecisionReason, "the API server gave no reason"), maxLine)
 	switch a.Decision {
 	case "allow":

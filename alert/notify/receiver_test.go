@@ -84,8 +84,11 @@ func TestRoutes(t *testing.T) {
 		{Match: Match{Rules: []string{"noise"}}},
 		{Match: Match{Tags: []string{"attack.t15*"}, Teams: []string{"sre"}}, Receivers: []string{"b"}},
 		{Match: Match{Actors: []string{"*@example.com"}}, Receivers: []string{"c"}},
+		{Match: Match{Owners: []string{"pay*"}}, Receivers: []string{"d"}},
+		{Match: Match{People: []string{"Alice *", "bob@example.org"}}, Receivers: []string{"e"}},
+		{Match: Match{Owners: []string{"*"}, Teams: []string{"*"}}, Receivers: []string{"c"}},
 	}
-	r := newRouter(Config{Routes: routes}, []string{DefaultReceiver, "pager", "a", "b", "c"})
+	r := newRouter(Config{Routes: routes}, []string{DefaultReceiver, "pager", "a", "b", "c", "d", "e"})
 	tests := []struct {
 		name  string
 		alert schemas.Alert
@@ -97,11 +100,17 @@ func TestRoutes(t *testing.T) {
 		{"cluster without namespace", schemas.Alert{Cluster: "prod-eu", Namespace: "default"}, []string{DefaultReceiver}},
 		{"nobody", schemas.Alert{Rule: "noise", Actor: "a@example.com"}, nil},
 		{"tag and team", schemas.Alert{Tags: []string{"x", "attack.t1528"}, Values: map[string]string{"team": "sre"}}, []string{"b"}},
+		{"team of the actor", schemas.Alert{Tags: []string{"attack.t1528"}, Team: "sre"}, []string{"b"}},
+		{"owner of the namespace", schemas.Alert{NamespaceOwner: "payments", Team: "web"}, []string{"d"}},
+		{"a person by name", schemas.Alert{DisplayName: "Alice Jansen", Actor: "oidc:alice"}, []string{"e"}},
+		{"a person by e-mail address", schemas.Alert{Email: "bob@example.org"}, []string{"e"}},
+		{"an owner, and no team is known", schemas.Alert{NamespaceOwner: "web"}, []string{DefaultReceiver}},
+		{"any owner and any team", schemas.Alert{NamespaceOwner: "web", Team: "sre"}, []string{"c"}},
 		{"actor", schemas.Alert{Actor: "a@example.com"}, []string{"c"}},
 		{
 			"about a receiver",
 			schemas.Alert{Rule: RuleUndelivered, Values: map[string]string{"receiver": "a"}},
-			[]string{DefaultReceiver, "pager", "b", "c"},
+			[]string{DefaultReceiver, "pager", "b", "c", "d", "e"},
 		},
 	}
 	for _, tt := range tests {

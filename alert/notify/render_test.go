@@ -49,6 +49,13 @@ func usualAlert() *schemas.Alert {
 	a.Command = []string{"cat", "/run/secrets/kubernetes.io/serviceaccount/token"}
 	a.Decision = "allow"
 	a.DecisionReason = `RBAC: allowed by ClusterRoleBinding "deployers" of ClusterRole "edit" to User "deployer"`
+	a.DisplayName, a.Email, a.Team, a.Manager, a.Active = "Alice Jansen", "alice@example.com", "payments", "olivia@example.com", schemas.True
+	a.SourceZone, a.SourceCountry, a.SourceNetwork, a.NamespaceOwner = "vpn", "NL", "AS64500 Example Ltd", "web"
+	a.Grant, a.Grants, a.GrantAgreement = `ClusterRoleBinding "deployers" of ClusterRole "edit" to User "deployer"`, 3, "agree"
+	a.GrantSince, a.GrantAuthor = a.Time.Add(-12*time.Minute), "olivia@example.com"
+	a.ImpersonationAllowed, a.ImpersonationGrant = schemas.True, `ClusterRoleBinding "support" of ClusterRole "impersonators" to Group "support"`
+	a.RightsComplete, a.ClusterAdmin, a.Breadth = schemas.True, schemas.False, 46
+	a.Dangerous = []string{"read-secrets", "pod-create", "pods-exec", "ephemeral", "net-write", "weak-ns"}
 	a.SourceIP, a.UserAgent = "192.0.2.7", "kubectl/v1.35.0 (linux/amd64)"
 	a.AuditID, a.EventID = "8e5e0f2a-0a9c-4a55-8d9c-2d9a1c0b7f11", "000102030405060708090a0b0c0d0e0f"
 	a.Next = "Treat the pod's service account token as stolen: delete the pod.\nThen ask the caller."
@@ -63,6 +70,14 @@ func hostileAlert() *schemas.Alert {
 	a.Summary, a.Actor, a.ActorKind, a.User, a.Impersonated, a.Cluster = evil, evil, evil, evil, evil, evil
 	a.Verb, a.APIGroup, a.Resource, a.Subresource, a.Namespace, a.Name = evil, evil, evil, evil, evil, evil
 	a.Command, a.DecisionReason, a.SourceIP, a.UserAgent, a.AuditID = []string{evil, evil}, evil, evil, evil, evil
+	for _, field := range []*string{
+		&a.DisplayName, &a.Email, &a.Team, &a.Manager, &a.Workload, &a.Pod, &a.Node, &a.CloudIdentity, &a.CredentialID, &a.MintedBy,
+		&a.SourceZone, &a.SourceCountry, &a.SourceNetwork, &a.SourceNode, &a.NamespaceOwner, &a.ImpersonationGrant, &a.Grant, &a.GrantAuthor,
+	} {
+		*field = evil
+	}
+	a.Active, a.OffNode, a.ImpersonationAllowed, a.GrantAgreement = schemas.False, schemas.True, schemas.False, "disagree"
+	a.Dangerous, a.CallerDangerous = []string{evil}, []string{evil, "any-any"}
 	a.Outcome, a.Severity, a.Query, a.Tags = evil, "catastrophic", "SELECT '"+evil+"'\n-- ```", []string{evil}
 	return a
 }
@@ -74,6 +89,8 @@ func longAlert() *schemas.Alert {
 	a.Title, a.Summary, a.Actor, a.User, a.Impersonated, a.Cluster, a.Next = long, long, long, long, long, long, long
 	a.Verb, a.Name, a.DecisionReason, a.SourceIP, a.UserAgent, a.AuditID = long, long, long, long, long, long
 	a.Rule, a.Command, a.Query = long, []string{long, long}, long
+	a.DisplayName, a.Team, a.Grant, a.GrantAuthor, a.SourceNetwork, a.MintedBy, a.Workload = long, long, long, long, long, long, long
+	a.Dangerous, a.CallerDangerous = []string{long, long, long, long, long, long}, []string{long, long, long, long, long}
 	for range 200 {
 		a.Tags = append(a.Tags, long)
 	}
@@ -86,7 +103,36 @@ func bareAlert() *schemas.Alert { return &schemas.Alert{ID: alertID(1)} }
 func cases() map[string]*schemas.Alert {
 	return map[string]*schemas.Alert{
 		"usual": usualAlert(), "hostile": hostileAlert(), "bare": bareAlert(), "denied": deniedAlert(), "path": pathAlert(),
+		"stolen": stolenAlert(), "left": leftAlert(),
 	}
+}
+
+// stolenAlert is about a service account's token that is not where it belongs.
+func stolenAlert() *schemas.Alert {
+	a := testAlert(1)
+	a.Title, a.Summary, a.Severity = "Token used off its node", "system:serviceaccount:shop:web listed secrets from 198.51.100.7", high
+	a.Actor, a.ActorKind, a.User = "prod/shop/web", "service_account", "system:serviceaccount:shop:web"
+	a.Decision, a.DecisionReason = "allow", `RBAC: allowed by RoleBinding "readers/shop" of Role "reader" to ServiceAccount "web/shop"`
+	a.Team, a.Workload, a.Pod, a.Node = "web", "Deployment shop/web", "shop/web-6d4f-abcde", "worker-1"
+	a.CloudIdentity = "arn:aws:iam::111122223333:role/web"
+	a.MintedBy, a.MintedAt = "bob@example.com", a.Time.Add(-90*time.Second)
+	a.SourceIP, a.SourceZone, a.SourceNode, a.OffNode = "10.0.3.7", "pod", "worker-2", schemas.True
+	a.Grant, a.Grants = `RoleBinding "shop/readers" of Role "reader" to ServiceAccount "shop/web"`, 1
+	a.GrantSince, a.GrantAgreement = a.Time.Add(-400*24*time.Hour), "disagree"
+	a.RightsComplete, a.Breadth, a.Dangerous = schemas.False, 7, []string{"weak-ns", "newer-than-us"}
+	return &a
+}
+
+// leftAlert is about a person who has left the company, through a grant that the person made.
+func leftAlert() *schemas.Alert {
+	a := testAlert(1)
+	a.Title, a.Summary, a.Severity = "Somebody who has left acts", "carol@example.com deleted namespace shop", high
+	a.Actor, a.ActorKind, a.User = "carol@example.com", "human", "oidc:carol"
+	a.DisplayName, a.Email, a.Team, a.Active = "Carol ‮Smith", "carol@example.com", "platform", schemas.False
+	a.Decision, a.DecisionReason = "allow", "access granted by IAM permissions."
+	a.Grant, a.Grants, a.GrantAgreement = `ClusterRoleBinding "mine" of ClusterRole "cluster-admin" to User "oidc:carol"`, 2, "unknown"
+	a.GrantSince, a.GrantAuthor, a.ClusterAdmin, a.Breadth = a.Time.Add(-5*time.Hour), "carol@example.com", schemas.True, 100
+	return &a
 }
 
 func deniedAlert() *schemas.Alert {
@@ -101,6 +147,7 @@ func pathAlert() *schemas.Alert {
 	a := usualAlert()
 	a.Severity, a.Resource, a.Verb, a.RequestURI, a.Command = informational, "", "get", "/metrics?x=1", nil
 	a.Code, a.Outcome, a.Decision, a.Actor, a.User, a.ActorKind = 401, "unauthenticated", "", "", "", ""
+	a.DisplayName, a.Email, a.Team, a.Manager, a.Active, a.Impersonated, a.Dangerous, a.Breadth = "", "", "", "", "", "", nil, 0
 	return a
 }
 
@@ -156,7 +203,7 @@ func send(t *testing.T, m *Message, plain bool) string {
 
 func TestConsoleIsGolden(t *testing.T) {
 	var all strings.Builder
-	for _, name := range []string{"usual", "denied", "path", "bare", "hostile"} {
+	for _, name := range []string{"usual", "denied", "path", "bare", "stolen", "left", "hostile"} {
 		m := NewMessage(cases()[name])
 		all.WriteString(ConsoleText(&m, false))
 	}
@@ -398,5 +445,70 @@ func BenchmarkMessage(b *testing.B) {
 		if len(slackBlocks(&m)) == 0 {
 			b.Fatal("no blocks")
 		}
+	}
+}
+
+// What is not known is left out, and never guessed.
+func TestContextSaysWhatIsKnown(t *testing.T) {
+	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name  string
+		alert schemas.Alert
+		want  Message
+	}{
+		{"nothing", schemas.Alert{}, Message{Why: "not decided by the authorizer: the request ended as unknown"}},
+		{
+			"a grant whose making was not recorded",
+			schemas.Alert{Decision: "allow", DecisionReason: `RBAC: allowed by ClusterRoleBinding "b" …`, Grant: "ClusterRoleBinding b", Grants: 1},
+			Message{Why: "allowed through ClusterRoleBinding b"},
+		},
+		{
+			"by whom, but not when",
+			schemas.Alert{Decision: "allow", DecisionReason: "RBAC: allowed by …", Grant: "B", GrantAuthor: "bob", Actor: "alice"},
+			Message{Why: "allowed through B, made by bob"},
+		},
+		{
+			"made by the actor itself, another one allows it too",
+			schemas.Alert{
+				Decision: "allow", DecisionReason: "RBAC: allowed by …", Grant: "B", Grants: 2, GrantAuthor: "bob", Actor: "bob",
+				GrantSince: at, LastTime: at.Add(61 * time.Minute),
+			},
+			Message{Why: "allowed through B, made 61 minutes before by the actor itself; 1 more grants it"},
+		},
+		{
+			"a grant that is younger than the event says nothing of before",
+			schemas.Alert{Decision: "allow", DecisionReason: "RBAC: allowed by …", Grant: "B", GrantSince: at.Add(time.Second), Time: at},
+			Message{Why: "allowed through B"},
+		},
+		{
+			"no reason was given",
+			schemas.Alert{Decision: "allow", Grant: "B"},
+			Message{Why: "allowed without a reason, as the API server does for members of system:masters and for nodes; roles and bindings allow it through B"},
+		},
+		{"forbidden", schemas.Alert{Decision: "forbid", Grant: "B"}, Message{Why: "denied: the API server gave no reason"}},
+		{
+			"an administrator",
+			schemas.Alert{ClusterAdmin: schemas.True, Breadth: 100, Dangerous: []string{"any-any", "read-secrets"}},
+			Message{Rights: "everything in the cluster; breadth 100 of 100"},
+		},
+		{"no rights", schemas.Alert{RightsComplete: schemas.False}, Message{}},
+		{"active", schemas.Alert{Active: schemas.True, OffNode: schemas.False, ImpersonationAllowed: schemas.True, GrantAgreement: "agree"}, Message{}},
+		{
+			"impersonation without a right",
+			schemas.Alert{ImpersonationAllowed: schemas.False, Impersonated: "bob"},
+			Message{Warnings: []string{"No grant is known that allows the caller to act as bob"}},
+		},
+		{"minted, when is not known", schemas.Alert{MintedBy: "bob"}, Message{Credential: "token requested by bob"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := NewMessage(&tt.alert)
+			got := Message{Why: m.Why, Rights: m.Rights, Warnings: m.Warnings, Credential: m.Credential, Who: m.Who, Source: m.Source}
+			if tt.want.Why == "" {
+				got.Why = ""
+			}
+			if d := cmp.Diff(tt.want, got, cmp.AllowUnexported(Message{})); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
 	}
 }

@@ -21,7 +21,9 @@ type Match struct {
 	Clusters   []string `mapstructure:"clusters" doc:"patterns of the cluster, such as prod-*"`
 	Namespaces []string `mapstructure:"namespaces" doc:"patterns of the namespace of the object"`
 	Actors     []string `mapstructure:"actors" doc:"patterns of the actor"`
-	Teams      []string `mapstructure:"teams" doc:"patterns of the actor's team, where the identity source gives one"`
+	Teams      []string `mapstructure:"teams" doc:"patterns of the actor's team, where the identity tables or the owner of its namespace give one"`
+	Owners     []string `mapstructure:"owners" doc:"patterns of the owner of the object's namespace, where its labels or annotations name one"`
+	People     []string `mapstructure:"people" doc:"patterns of the person: e-mail address, name or actor"`
 	Rules      []string `mapstructure:"rules" doc:"patterns of the rule's id"`
 	Tags       []string `mapstructure:"tags" doc:"patterns of the rule's tags, such as attack.credential-access"`
 }
@@ -38,6 +40,8 @@ func (m Match) validate() (errs []error) {
 		{"namespaces", m.Namespaces},
 		{"actors", m.Actors},
 		{"teams", m.Teams},
+		{"owners", m.Owners},
+		{"people", m.People},
 		{"rules", m.Rules},
 		{"tags", m.Tags},
 	} {
@@ -55,7 +59,13 @@ func (m Match) matches(a *schemas.Alert) bool {
 		return false
 	}
 	return matchAny(m.Clusters, a.Cluster) && matchAny(m.Namespaces, a.Namespace) && matchAny(m.Actors, a.Actor) &&
-		matchAny(m.Teams, a.Values["team"]) && matchAny(m.Rules, a.Rule) && matchAny(m.Tags, a.Tags...)
+		matchAny(m.Teams, known(a.Team, a.Values["team"])...) && matchAny(m.Owners, known(a.NamespaceOwner)...) &&
+		matchAny(m.People, known(a.Email, a.DisplayName, a.Actor)...) && matchAny(m.Rules, a.Rule) && matchAny(m.Tags, a.Tags...)
+}
+
+// known leaves out what is empty: not even * matches what is not known.
+func known(values ...string) []string {
+	return slices.DeleteFunc(values, func(v string) bool { return v == "" })
 }
 
 // matchAny reports whether some value matches some pattern; no patterns match everything.

@@ -74,10 +74,15 @@ func view(m *Message) map[string]string {
 	values := map[string]string{
 		"kind": string(m.Kind), "severity": m.Severity, "title": m.Title, "summary": m.Summary, "actor": m.Actor,
 		"cluster": m.Cluster, "what": m.What, "command": m.Command, "why": m.Why, "source_ip": m.SourceIP,
+		"who": m.Who, "source": m.Source, "rights": m.Rights, "credential": m.Credential, "warnings": strings.Join(m.Warnings, "; "),
+		"team": "", "namespace_owner": "",
 		"user_agent": m.UserAgent, "next": m.Next, "rule": m.Rule, "alert_id": m.ID, "group_id": m.Group,
 		"audit_id": m.AuditID, "tags": strings.Join(m.Tags, ", "), "note": m.Note, "when": whenText(m.When),
 		"first": whenText(m.First), "last": whenText(m.Last), "count": strconv.FormatUint(m.Count, 10),
 		"events": strconv.FormatUint(m.Events, 10),
+	}
+	if m.Raw != nil {
+		values["team"], values["namespace_owner"] = Printable(m.Raw.Team, maxShort), Printable(m.Raw.NamespaceOwner, maxShort)
 	}
 	for name, value := range values {
 		values[name] = inert(value)
