@@ -113,8 +113,8 @@ func (d *Dump) parse(file string, text []byte) error {
 	}
 	of := ParseKind(strings.TrimSuffix(listKind, "List"))
 	resource, _, _ := strings.Cut(file, ".")
-	for k := Role; k < kinds && of == 0; k++ {
-		if k.resource() == resource {
+	for k := Role; k.kubernetes() && of == 0; k++ {
+		if k.Resource() == resource {
 			of = k
 		}
 	}
@@ -145,8 +145,8 @@ func (d *Dump) add(kind string, text []byte) error {
 	}
 	if w.kind == "" {
 		w.kind = kind
-		if k := ParseKind(kind); k != 0 && k.group() != "" {
-			w.apiVersion = k.group() + "/v1"
+		if k := ParseKind(kind); k != 0 && k.APIGroup() != "" {
+			w.apiVersion = k.APIGroup() + "/v1"
 		}
 	}
 	key, ok := w.key()
@@ -156,7 +156,7 @@ func (d *Dump) add(kind string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	if key.Name == "" || key.Kind.namespaced() != (key.Namespace != "") {
+	if key.Name == "" || key.Kind.Namespaced() != (key.Namespace != "") {
 		return fmt.Errorf("%s: metadata: a name and, for this kind, a namespace are needed", key)
 	}
 	d.Objects = append(d.Objects, Dumped{key, w.object(key.Kind, nil)})

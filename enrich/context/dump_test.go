@@ -39,7 +39,7 @@ func TestReadDump(t *testing.T) {
 	for name, text := range map[string]string{
 		"clusterroles.json.gz": zipped.String(),
 		"roles.json":           `{"kind":"List","items":[]}`,
-		"pods.json":            `{"kind":"List","items":[{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p"}}]}`,
+		"secrets.json":         `{"kind":"List","items":[{"kind":"Secret","apiVersion":"v1","metadata":{"name":"p"}}]}`,
 		"one.json":             `{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"n"}}`,
 		"README.md":            "no dump",
 	} {

@@ -1,10 +1,12 @@
 package context
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,16 +26,57 @@ func (s *Store) Event(cluster string, e *schemas.Event) (since int64, changed bo
 // without it (level Request) the request is applied to what is known, and without a request (level Metadata) the object
 // is known to have changed, not how. An error says what could not be followed; what it returns besides still holds.
 func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
+	if e.IssuedCredentialID != "" {
+		return s.issued(e), nil
+	}
 	w, ok := s.write(cluster, e)
 	if !ok {
 		return nil, nil
 	}
 	changes, err := w.changes()
+	by := strings.Clone(e.Actor) // which is valid until the next event only
+	for i := range changes {
+		changes[i].By = by
+	}
 	if err != nil {
 		err = fmt.Errorf("%s of %s in cluster %q at %s: %w; import a dump or run a watch to know it again",
 			e.Verb, w.key, cluster, time.UnixMicro(w.at).UTC().Format(time.RFC3339Nano), err)
 	}
 	return changes, err
+}
+
+// issued returns the credential that a request for a token gave out.
+func (s *Store) issued(e *schemas.Event) []Change {
+	if e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || e.Resource != "serviceaccounts" || e.Subresource != "token" {
+		return nil
+	}
+	credential := &CredentialInfo{
+		By: strings.Clone(e.Actor), Subject: "system:serviceaccount:" + e.Namespace + ":" + e.Name, Expires: expiry(e),
+	}
+	return []Change{{
+		Key: Key{Kind: Credential, Name: strings.Clone(e.IssuedCredentialID)}, From: cmp.Or(e.StageTime, e.EventTime),
+		Object: &Object{Credential: credential}, Source: SourceAudit, By: credential.By,
+	}}
+}
+
+// expiry returns when the token of a token request expires, 0 if the event does not tell.
+func expiry(e *schemas.Event) int64 {
+	if status, ok := jsonscan.Get(body(e.Raw, "responseObject"), "status"); ok && status[0] == '{' {
+		if value, ok := jsonscan.Get(status, "expirationTimestamp"); ok {
+			text, _ := jsonscan.String(value)
+			if t, err := time.Parse(time.RFC3339, text); err == nil {
+				return t.UnixMicro()
+			}
+		}
+	}
+	if spec, ok := jsonscan.Get(body(e.Raw, "requestObject"), "spec"); ok && spec[0] == '{' {
+		if value, ok := jsonscan.Get(spec, "expirationSeconds"); ok {
+			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 && n < 1<<40 {
+				return cmp.Or(e.StageTime, e.EventTime) + n*int64(time.Second/time.Microsecond)
+			}
+		}
+	}
+	return 0
 }
 
 // write is a request that changed something, as an event records it.
@@ -61,7 +104,7 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 		w.at = e.EventTime
 	}
 	w.key = Key{Kind: kind, Name: strings.Clone(e.Name)}
-	if kind.namespaced() {
+	if kind.Namespaced() {
 		w.key.Namespace = strings.Clone(e.Namespace)
 	}
 	_, query, _ := strings.Cut(e.RequestURI, "?")
@@ -234,7 +277,7 @@ func (w *write) collection() (changes []Change, err error) {
 				continue
 			}
 			key := Key{Kind: w.key.Kind, Name: object.name}
-			if w.key.Kind.namespaced() {
+			if w.key.Kind.Namespaced() {
 				key.Namespace = object.namespace
 			}
 			changes = append(changes, Change{Key: key, From: w.at, UID: object.Metadata.UID, Source: SourceAudit})

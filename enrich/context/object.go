@@ -1,19 +1,22 @@
 package context
 
 import (
-	"errors"
-	"fmt"
+	"encoding/json"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/auditmill/auditmill/internal/jsonscan"
 )
+
+// Organization is the name under which everything is kept that is not of one cluster: persons, groups and ranges of
+// addresses.
+const Organization = "*"
 
 // Kind is a kind of object that is followed.
 type Kind uint8
 
-// The kinds.
+// The kinds. Those from Credential on are no objects of Kubernetes: a Credential is one that was issued in a cluster,
+// its Key.Name is its id ("JTI=…", "X509SHA256=…"). Person, Group and Range are of the Organization: the Key.Name of a
+// Person is what becomes the actor, that of a Group is its id, that of a Range is its CIDR, after the cluster and a
+// slash if it is of one.
 const (
 	_ Kind = iota
 	Role
@@ -22,39 +25,78 @@ const (
 	ClusterRoleBinding
 	ServiceAccount
 	Namespace
+	Pod
+	ReplicaSet
+	Job
+	Node
+	Credential
+	Person
+	Group
+	Range
 	kinds
 )
 
-// rbacGroup is the API group of roles and bindings.
-const rbacGroup = "rbac.authorization.k8s.io"
+// API groups of the kinds.
+const (
+	rbacGroup  = "rbac.authorization.k8s.io"
+	appsGroup  = "apps"
+	batchGroup = "batch"
+)
 
 func (k Kind) String() string {
-	return [kinds]string{"", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ServiceAccount", "Namespace"}[k]
+	return [kinds]string{
+		"", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ServiceAccount", "Namespace", "Pod", "ReplicaSet", "Job",
+		"Node", "Credential", "Person", "Group", "Range",
+	}[k]
 }
 
-// namespaced says whether objects of the kind live in a namespace.
-func (k Kind) namespaced() bool { return k == Role || k == RoleBinding || k == ServiceAccount }
+// Namespaced says whether objects of the kind live in a namespace.
+func (k Kind) Namespaced() bool {
+	switch k {
+	case Role, RoleBinding, ServiceAccount, Pod, ReplicaSet, Job:
+		return true
+	default:
+		return false
+	}
+}
 
-// group is the API group of the kind.
-func (k Kind) group() string {
-	if k == ServiceAccount || k == Namespace {
+// RBAC says whether objects of the kind are what a State is made of.
+func (k Kind) RBAC() bool { return k >= Role && k <= ClusterRoleBinding }
+
+// kubernetes says whether the API server knows the kind.
+func (k Kind) kubernetes() bool { return k >= Role && k <= Node }
+
+// APIGroup is the API group of a kind of Kubernetes.
+func (k Kind) APIGroup() string {
+	switch k {
+	case Role, ClusterRole, RoleBinding, ClusterRoleBinding:
+		return rbacGroup
+	case ReplicaSet:
+		return appsGroup
+	case Job:
+		return batchGroup
+	default:
 		return ""
 	}
-	return rbacGroup
 }
 
-// resource is the kind's name in requests.
-func (k Kind) resource() string {
-	return [kinds]string{"", "roles", "clusterroles", "rolebindings", "clusterrolebindings", "serviceaccounts", "namespaces"}[k]
+// Resource is the kind's name in requests; empty for those that are not of Kubernetes.
+func (k Kind) Resource() string {
+	return [kinds]string{
+		"", "roles", "clusterroles", "rolebindings", "clusterrolebindings", "serviceaccounts", "namespaces", "pods", "replicasets",
+		"jobs", "nodes", "", "", "", "",
+	}[k]
 }
 
 // KindOf returns the kind of the objects of a resource, 0 if they are not followed.
 func KindOf(group, resource string) Kind {
-	if group != "" && group != rbacGroup {
+	switch group {
+	case "", rbacGroup, appsGroup, batchGroup:
+	default:
 		return 0
 	}
-	for k := Role; k < kinds; k++ {
-		if k.resource() == resource && k.group() == group {
+	for k := Role; k.kubernetes(); k++ {
+		if k.Resource() == resource && k.APIGroup() == group {
 			return k
 		}
 	}
@@ -86,13 +128,20 @@ func (k Key) String() string {
 }
 
 // Object is what is used of an object: which fields are filled depends on its kind. It is never changed. Its JSON is a
-// part of the Kubernetes object.
+// part of the Kubernetes object; what is not of Kubernetes has a member called like its kind, in lower case.
 type Object struct {
-	Metadata        Metadata         `json:"metadata"`
-	Rules           []Rule           `json:"rules,omitempty"`
-	AggregationRule *AggregationRule `json:"aggregationRule,omitempty"`
-	RoleRef         *RoleRef         `json:"roleRef,omitempty"`
-	Subjects        []Subject        `json:"subjects,omitempty"`
+	Metadata        Metadata
+	Rules           []Rule
+	AggregationRule *AggregationRule
+	RoleRef         *RoleRef
+	Subjects        []Subject
+
+	Pod        *PodInfo
+	Node       *NodeInfo
+	Credential *CredentialInfo
+	Person     *PersonInfo
+	Group      *GroupInfo
+	Range      *RangeInfo
 
 	terminating bool // deletionTimestamp is set
 	held        bool // something has to be done before it goes
@@ -105,6 +154,7 @@ type Metadata struct {
 	CreationTimestamp string            `json:"creationTimestamp,omitempty"`
 	Labels            map[string]string `json:"labels,omitempty"`      // of cluster roles and namespaces
 	Annotations       map[string]string `json:"annotations,omitempty"` // cloud identities of service accounts, owners of namespaces
+	Owner             *Owner            `json:"-"`                     // of pods, replica sets and jobs
 }
 
 // created returns when the object was created in µs since 1970, rounded down to the second; 0 if that is not known.
@@ -194,278 +244,130 @@ func (s *Selector) matches(labels map[string]string) bool {
 	return true
 }
 
-// wire is an object as it was written, with what names it.
-type wire struct {
-	kind, apiVersion string
-	namespace, name  string
-	deletion         string
-	finalizers       bool // of metadata or, for namespaces, of spec
-	Object
+// Owner is the object by which one is controlled: that of the ownerReferences with "controller": true.
+type Owner struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
 }
 
-// key returns the Key of the object, if it is of a kind that is followed.
-func (w *wire) key() (Key, bool) {
-	k := ParseKind(w.kind)
-	if group, _, grouped := strings.Cut(w.apiVersion, "/"); k == 0 || grouped != (k.group() != "") || grouped && group != k.group() {
-		return Key{}, false
-	}
-	key := Key{Kind: k, Name: w.name}
-	if k.namespaced() {
-		key.Namespace = w.namespace
-	}
-	return key, true
+// PodInfo is what is used of a pod. A pod that has ended has no IPs: others may have them.
+type PodInfo struct {
+	Node           string // empty until it was scheduled
+	ServiceAccount string
+	HostNetwork    bool // its IPs are the node's
+	IPs            []string
 }
 
-// object returns what is kept of it for a key of that kind.
-func (w *wire) object(k Kind, pool *pool) *Object {
-	o := w.Object
-	o.terminating, o.held = w.deletion != "", w.finalizers
-	if k != ClusterRole && k != Namespace {
-		o.Metadata.Labels = nil
+// NodeInfo is what is used of a node.
+type NodeInfo struct {
+	Addresses []string // internal and external IPs
+	PodCIDRs  []string
+}
+
+// CredentialInfo is a token or certificate that was issued.
+type CredentialInfo struct {
+	By      string `json:"by,omitempty"`      // the actor that asked for it; empty if that is not known
+	Subject string `json:"subject,omitempty"` // the username that it is for; empty if that is not known
+	Expires int64  `json:"expires,omitempty"` // µs since 1970, 0 if that is not known
+}
+
+// PersonInfo is a person of the organization.
+type PersonInfo struct {
+	Name    string `json:"name,omitempty"`
+	Email   string `json:"email,omitempty"`
+	Team    string `json:"team,omitempty"`
+	Manager string `json:"manager,omitempty"`
+	Active  string `json:"active,omitempty"` // "true", "false" for who has left, "" if that is not known
+	// Usernames are what clusters call the person. One that begins with "cluster/NAME/" holds in that cluster alone,
+	// any other in every cluster; names that only a cluster vouches for ("system:…") must name theirs.
+	Usernames []string `json:"usernames,omitempty"`
+	Groups    []string `json:"groups,omitempty"` // ids
+}
+
+// GroupInfo is a group of the organization.
+type GroupInfo struct {
+	Name    string   `json:"name,omitempty"`
+	Members []string `json:"members,omitempty"` // ids of persons
+}
+
+// RangeInfo is a range of addresses.
+type RangeInfo struct {
+	CIDR    string `json:"cidr"`
+	Zone    string `json:"zone"`
+	Cluster string `json:"cluster,omitempty"` // as seen by this cluster; by any if it is empty
+}
+
+// manifest is an Object as JSON.
+type manifest struct {
+	Metadata struct {
+		Metadata
+		OwnerReferences []ownerReference `json:"ownerReferences,omitempty"`
+	} `json:"metadata"`
+	Rules           []Rule           `json:"rules,omitempty"`
+	AggregationRule *AggregationRule `json:"aggregationRule,omitempty"`
+	RoleRef         *RoleRef         `json:"roleRef,omitempty"`
+	Subjects        []Subject        `json:"subjects,omitempty"`
+	Spec            *manifestSpec    `json:"spec,omitempty"`
+	Status          *manifestStatus  `json:"status,omitempty"`
+	Credential      *CredentialInfo  `json:"credential,omitempty"`
+	Person          *PersonInfo      `json:"person,omitempty"`
+	Group           *GroupInfo       `json:"group,omitempty"`
+	Range           *RangeInfo       `json:"range,omitempty"`
+}
+
+type ownerReference struct {
+	Owner
+	Controller bool `json:"controller"`
+}
+
+type manifestSpec struct {
+	NodeName           string   `json:"nodeName,omitempty"`
+	ServiceAccountName string   `json:"serviceAccountName,omitempty"`
+	HostNetwork        bool     `json:"hostNetwork,omitempty"`
+	PodCIDRs           []string `json:"podCIDRs,omitempty"`
+}
+
+type manifestStatus struct {
+	PodIPs    []podIP       `json:"podIPs,omitempty"`
+	Addresses []nodeAddress `json:"addresses,omitempty"`
+}
+
+type podIP struct {
+	IP string `json:"ip"`
+}
+
+type nodeAddress struct {
+	Type    string `json:"type"`
+	Address string `json:"address"`
+}
+
+// MarshalJSON returns what ParseRecord and the parser of Kubernetes objects read again.
+func (o *Object) MarshalJSON() ([]byte, error) {
+	m := manifest{
+		Rules: o.Rules, AggregationRule: o.AggregationRule, RoleRef: o.RoleRef, Subjects: o.Subjects,
+		Credential: o.Credential, Person: o.Person, Group: o.Group, Range: o.Range,
 	}
-	for name := range o.Metadata.Annotations {
-		if !keepsAnnotation(k, name) {
-			delete(o.Metadata.Annotations, name)
+	m.Metadata.Metadata = o.Metadata
+	if o.Metadata.Owner != nil {
+		m.Metadata.OwnerReferences = []ownerReference{{Owner: *o.Metadata.Owner, Controller: true}}
+	}
+	if p := o.Pod; p != nil {
+		m.Spec = &manifestSpec{NodeName: p.Node, ServiceAccountName: p.ServiceAccount, HostNetwork: p.HostNetwork}
+		if len(p.IPs) > 0 {
+			m.Status = &manifestStatus{}
+		}
+		for _, ip := range p.IPs {
+			m.Status.PodIPs = append(m.Status.PodIPs, podIP{ip})
 		}
 	}
-	if len(o.Metadata.Annotations) == 0 {
-		o.Metadata.Annotations = nil
-	}
-	if k != Role && k != ClusterRole {
-		o.Rules, o.AggregationRule = nil, nil
-	}
-	if k != RoleBinding && k != ClusterRoleBinding {
-		o.RoleRef, o.Subjects = nil, nil
-	}
-	if pool != nil {
-		o.Rules = pool.rules(o.Rules)
-	}
-	return &o
-}
-
-// keepsAnnotation says which annotations are used: which identity of a cloud a service account has, and who owns a
-// namespace.
-func keepsAnnotation(k Kind, name string) bool {
-	switch k {
-	case ServiceAccount:
-		return slices.Contains(CloudAnnotations(), name)
-	case Namespace:
-		last := name[strings.LastIndexByte(name, '/')+1:]
-		return last == "owner" || last == "team" || last == "contact"
-	default:
-		return false
-	}
-}
-
-// CloudAnnotations are the annotations that give a service account an identity of a cloud.
-func CloudAnnotations() []string {
-	return []string{"eks.amazonaws.com/role-arn", "iam.gke.io/gcp-service-account", "azure.workload.identity/client-id"}
-}
-
-var errNotObject = errors.New("not a JSON object")
-
-// fault collects the first thing that is wrong with an object; reading goes on.
-type fault struct{ err error }
-
-func (f *fault) bad(path, want string, got []byte) {
-	if f.err == nil && string(got) != "null" {
-		f.err = fmt.Errorf("%s: want %s, got %.40s", path, want, got)
-	}
-}
-
-// members calls yield for each member of the object that value is. Keys count as written, like for the API server:
-// encoding/json would take "Rules" for "rules".
-func (f *fault) members(path string, value []byte, yield func(key string, value []byte)) {
-	if value[0] != '{' {
-		f.bad(path, "an object", value)
-		return
-	}
-	it := jsonscan.Object(value)
-	for it.Next() {
-		key := string(it.Key())
-		if it.Escaped() {
-			key, _ = jsonscan.String(slices.Concat([]byte{'"'}, it.Key(), []byte{'"'}))
+	if n := o.Node; n != nil {
+		m.Spec = &manifestSpec{PodCIDRs: n.PodCIDRs}
+		if len(n.Addresses) > 0 {
+			m.Status = &manifestStatus{}
 		}
-		yield(key, it.Value())
-	}
-	if f.err == nil {
-		f.err = it.Err()
-	}
-}
-
-func (f *fault) elements(path string, value []byte, yield func(value []byte)) {
-	if value[0] != '[' {
-		f.bad(path, "an array", value)
-		return
-	}
-	for it := jsonscan.Array(value); it.Next(); {
-		yield(it.Value())
-	}
-}
-
-func (f *fault) text(path string, value []byte) string {
-	s, ok := jsonscan.String(value)
-	if !ok {
-		f.bad(path, "a string", value)
-		return ""
-	}
-	return strings.Clone(s) // the event's bytes are not kept for it
-}
-
-func (f *fault) texts(path string, value []byte) (all []string) {
-	f.elements(path, value, func(v []byte) { all = append(all, f.text(path, v)) })
-	return all
-}
-
-func (f *fault) textMap(path string, value []byte) map[string]string {
-	m := map[string]string{}
-	f.members(path, value, func(k string, v []byte) { m[strings.Clone(k)] = f.text(path, v) })
-	return m
-}
-
-// parseObject reads an object of Kubernetes. A field of the wrong type is an error that names it.
-func parseObject(raw []byte) (*wire, error) {
-	raw = raw[jsonscan.SkipSpace(raw, 0):]
-	if len(raw) == 0 || raw[0] != '{' {
-		return nil, errNotObject
-	}
-	var f fault
-	w := &wire{}
-	f.members("", raw, func(key string, v []byte) {
-		switch key {
-		case "kind":
-			w.kind = f.text(key, v)
-		case "apiVersion":
-			w.apiVersion = f.text(key, v)
-		case "metadata":
-			w.metadata(&f, v)
-		case "rules":
-			w.Rules = nil
-			f.elements(key, v, func(v []byte) { w.Rules = append(w.Rules, f.rule(v)) })
-		case "aggregationRule":
-			w.AggregationRule = f.aggregation(v)
-		case "roleRef":
-			w.RoleRef = f.roleRef(v)
-		case "subjects":
-			w.Subjects = nil
-			f.elements(key, v, func(v []byte) { w.Subjects = append(w.Subjects, f.subject(v)) })
-		case "spec":
-			f.members(key, v, func(k string, v []byte) {
-				if k == "finalizers" && len(v) > 2 && v[0] == '[' {
-					w.finalizers = true
-				}
-			})
+		for _, a := range n.Addresses {
+			m.Status.Addresses = append(m.Status.Addresses, nodeAddress{"InternalIP", a})
 		}
-	})
-	return w, f.err
-}
-
-func (w *wire) metadata(f *fault, value []byte) {
-	f.members("metadata", value, func(k string, v []byte) {
-		switch path := "metadata." + k; k {
-		case "namespace":
-			w.namespace = f.text(path, v)
-		case "name":
-			w.name = f.text(path, v)
-		case "uid":
-			w.Metadata.UID = f.text(path, v)
-		case "resourceVersion":
-			w.Metadata.ResourceVersion = f.text(path, v)
-		case "creationTimestamp":
-			w.Metadata.CreationTimestamp = f.text(path, v)
-		case "deletionTimestamp":
-			w.deletion = f.text(path, v)
-		case "finalizers":
-			w.finalizers = w.finalizers || len(f.texts(path, v)) > 0
-		case "labels":
-			w.Metadata.Labels = f.textMap(path, v)
-		case "annotations":
-			w.Metadata.Annotations = f.textMap(path, v)
-		}
-	})
-}
-
-func (f *fault) roleRef(value []byte) *RoleRef {
-	r := &RoleRef{}
-	f.members("roleRef", value, func(k string, v []byte) {
-		switch k {
-		case "kind":
-			r.Kind = f.text("roleRef.kind", v)
-		case "name":
-			r.Name = f.text("roleRef.name", v)
-		}
-	})
-	return r
-}
-
-func (f *fault) rule(value []byte) (r Rule) {
-	f.members("rules", value, func(k string, v []byte) {
-		switch path := "rules." + k; k {
-		case "verbs":
-			r.Verbs = f.texts(path, v)
-		case "apiGroups":
-			r.APIGroups = f.texts(path, v)
-		case "resources":
-			r.Resources = f.texts(path, v)
-		case "resourceNames":
-			r.ResourceNames = f.texts(path, v)
-		case "nonResourceURLs":
-			r.NonResourceURLs = f.texts(path, v)
-		}
-	})
-	return r
-}
-
-func (f *fault) subject(value []byte) (s Subject) {
-	f.members("subjects", value, func(k string, v []byte) {
-		switch path := "subjects." + k; k {
-		case "kind":
-			s.Kind = f.text(path, v)
-		case "namespace":
-			s.Namespace = f.text(path, v)
-		case "name":
-			s.Name = f.text(path, v)
-		}
-	})
-	return s
-}
-
-func (f *fault) aggregation(value []byte) *AggregationRule {
-	const path = "aggregationRule"
-	if string(value) == "null" {
-		return nil
 	}
-	a := &AggregationRule{}
-	f.members(path, value, func(k string, v []byte) {
-		if k == "clusterRoleSelectors" {
-			f.elements(path, v, func(v []byte) { a.Selectors = append(a.Selectors, f.selector(v)) })
-		}
-	})
-	return a
-}
-
-func (f *fault) selector(value []byte) (s Selector) {
-	const path = "aggregationRule.clusterRoleSelectors"
-	f.members(path, value, func(k string, v []byte) {
-		switch k {
-		case "matchLabels":
-			s.MatchLabels = f.textMap(path, v)
-		case "matchExpressions":
-			f.elements(path, v, func(v []byte) {
-				var e Expression
-				f.members(path, v, func(k string, v []byte) {
-					switch k {
-					case "key":
-						e.Key = f.text(path, v)
-					case "operator":
-						e.Operator = f.text(path, v)
-					case "values":
-						e.Values = f.texts(path, v)
-					}
-				})
-				s.MatchExpressions = append(s.MatchExpressions, e)
-			})
-		}
-	})
-	return s
+	return json.Marshal(&m)
 }

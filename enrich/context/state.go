@@ -13,6 +13,7 @@ type Item struct {
 	Object *Object // nil: the object exists, and what it says is not known
 	From   int64   // since when it is so, µs since 1970
 	Source string  // where it is known from
+	By     string  // the actor that made it so, if that is recorded
 	Stale  bool    // it has changed since in a way that was not recorded
 }
 

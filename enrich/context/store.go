@@ -26,10 +26,19 @@ type Change struct {
 	Object *Object // nil if it was deleted or is not known
 	UID    string  // of a deleted object, if known: another of the same name stays
 	Source string
-	Stale  bool // it changed, and how is not known; Object, if any, is what it was or may be
+	By     string // the actor that changed it, if that is recorded
+	Stale  bool   // it changed, and how is not known; Object, if any, is what it was or may be
+	// Seen says that the change happened after this time and not later than From: somebody looked at both times, and at
+	// none between (µs since 1970; 0 if From is all that is known). What is said of the object between is Stale; with
+	// Complete, what was there between is Doubtful. A watch that was away sets it to when it was in sync last, in all
+	// changes that it finds when it lists again, and says what is Complete in one of them.
+	Seen int64
 
 	Complete []Kind // instead of an object: from then on all objects of these kinds are known
 	Doubt    bool   // instead of an object: something changed that could not be followed
+	// Removed says, instead of an object, that the cluster is gone: from then on nothing is known of it, until something
+	// is said that is later.
+	Removed bool
 }
 
 // exact says whether From is the time of the change itself, not that of somebody who looked.
@@ -122,6 +131,13 @@ func (s *Store) cluster(name string) *Cluster {
 func (s *Store) Apply(cluster string, changes ...Change) (since int64, changed bool) {
 	if len(changes) == 0 {
 		return 0, false
+	}
+	if i := slices.IndexFunc(changes, func(c Change) bool { return c.Removed }); i >= 0 {
+		s.Remove(cluster)
+		changes = changes[i+1:]
+		if len(changes) == 0 {
+			return 0, true
+		}
 	}
 	return s.cluster(cluster).apply(changes)
 }
@@ -260,6 +276,8 @@ func (b *builder) change(c *Change) {
 		b.doubtful = true
 		b.changedRBAC()
 		return
+	case c.Removed:
+		return
 	}
 	before, _ := b.Get(c.Key)
 	if c.deletes() {
@@ -278,7 +296,7 @@ func (b *builder) change(c *Change) {
 
 // set applies a change that deletes nothing.
 func (b *builder) set(c *Change, before *Item) {
-	item := &Item{Key: c.Key, Object: c.Object, From: c.From, Source: c.Source, Stale: c.Stale}
+	item := &Item{Key: c.Key, Object: c.Object, From: c.From, Source: c.Source, By: c.By, Stale: c.Stale}
 	if item.Object == nil && before != nil {
 		item.Object = before.Object
 	}
