@@ -63,6 +63,19 @@ func ReadDump(path string) (*Dump, error) {
 	return d, nil
 }
 
+// ReadDumpFrom reads a List or a single object, plain or gzip, from in; name is what errors and Change.Source call it.
+func ReadDumpFrom(name string, in io.Reader) (*Dump, error) {
+	d := &Dump{Name: name}
+	text, err := readPlain(in)
+	if err == nil {
+		err = d.parse("", text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return d, nil
+}
+
 func (d *Dump) file(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -163,10 +176,10 @@ func (d *Dump) add(kind string, text []byte) error {
 	return nil
 }
 
-// Changes returns what the dump changes of a cluster in that state, nil for one of which nothing is known. What the dump
-// says holds from that time on, in µs since 1970, or since an object was created if that is later: 0 says that it has
-// always been so, for a dump that is older than all events.
-func (d *Dump) Changes(state *State, from int64) []Change {
+// Changes returns what the dump changes of a cluster, nil for one of which nothing is known. What the dump says holds
+// from that time on, in µs since 1970, or since an object was created if that is later: 0 says that it has always been so,
+// for a dump that is older than all events.
+func (d *Dump) Changes(known *Cluster, from int64) []Change {
 	source := sourceImport + d.Name
 	changes := make([]Change, 0, len(d.Objects)+1)
 	if len(d.Complete) > 0 {
@@ -179,11 +192,8 @@ func (d *Dump) Changes(state *State, from int64) []Change {
 			Key: o.Key, From: max(from, o.Object.Metadata.created()), Object: o.Object, Source: source,
 		})
 	}
-	if state == nil {
-		return changes
-	}
 	for _, k := range d.Complete {
-		for item := range state.Objects(k) {
+		for item := range known.Objects(k, from) {
 			if has[item.Key] {
 				continue
 			}
@@ -204,6 +214,6 @@ func (s *Store) Import(cluster string, d *Dump, from int64) (changed bool) {
 		o.Rules = s.pool.rules(o.Rules)
 		d.Objects[i].Object = &o
 	}
-	_, changed = s.Apply(cluster, d.Changes(s.Cluster(cluster).At(from), from)...)
+	_, changed = s.Apply(cluster, d.Changes(s.Cluster(cluster), from)...)
 	return changed
 }

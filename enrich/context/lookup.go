@@ -1,6 +1,7 @@
 package context
 
 import (
+	"iter"
 	"math"
 	"net/netip"
 	"slices"
@@ -19,6 +20,32 @@ func (c *Cluster) Find(key Key, at int64) *Item {
 	}
 	item, _ := state.Get(key)
 	return item
+}
+
+// Objects yields the objects of a kind as they were at a time in µs since 1970, in no order. It takes no lock.
+func (c *Cluster) Objects(kind Kind, at int64) iter.Seq[*Item] {
+	state := c.At(at)
+	if state == nil {
+		return func(func(*Item) bool) {}
+	}
+	return state.Objects(kind)
+}
+
+// History returns what is known of an object over time, the oldest first: what it became, and when it was deleted. As
+// changes they say the same again. It waits for a writer.
+func (c *Cluster) History(key Key) []Change {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []Change
+	for _, e := range c.versions[key] {
+		if !e.dead && !e.presumed {
+			all = append(all, e.Change)
+		}
+	}
+	return all
 }
 
 // Complete says whether all objects of the kind are known at a time. It takes no lock.
