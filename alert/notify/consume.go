@@ -55,19 +55,30 @@ func (n *session) accept(ctx context.Context, fetches kgo.Fetches) error {
 		if a == nil {
 			continue
 		}
+		if n.memory.has(a.ID) {
+			// The same alert again: it tells more, if the event was corrected, or it was delivered again.
+			if group := n.store.improve(a, n.router.receivers(a)); group != "" {
+				counted[group] = struct{}{}
+			} else {
+				n.metrics.duplicates.Inc()
+			}
+			continue
+		}
 		n.memory.add(a.ID, now, now)
 		g := n.store.add(a, n.router.receivers(a), now)
 		counted[g.ID] = struct{}{}
 		states = append(states, State{AlertID: a.ID, GroupID: g.ID, PostedAt: now.UTC(), State: stateCounted})
 	}
-	if len(states) > 0 {
+	if len(counted) > 0 {
 		ids := slices.Sorted(maps.Keys(counted))
 		if err := n.save(ctx, ids); err != nil {
 			return err
 		}
 		n.store.release(ids)
-		if err := n.markCounted(ctx, states); err != nil {
-			return err
+		if len(states) > 0 {
+			if err := n.markCounted(ctx, states); err != nil {
+				return err
+			}
 		}
 		n.store.marked(ids)
 	}
@@ -75,7 +86,7 @@ func (n *session) accept(ctx context.Context, fetches kgo.Fetches) error {
 	return nil
 }
 
-// acceptRecord returns the alert in a record; nil if there is none to be counted.
+// acceptRecord returns the alert in a record; nil if there is none.
 func (n *session) acceptRecord(ctx context.Context, r *kgo.Record) (*schemas.Alert, error) {
 	alert, err := decodeAlert(r)
 	var newer *versionError
@@ -84,9 +95,6 @@ func (n *session) acceptRecord(ctx context.Context, r *kgo.Record) (*schemas.Ale
 		return nil, fmt.Errorf("reading %s/%d at offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 	case err != nil:
 		return nil, n.bury(ctx, r, reasonMalformed, err)
-	case n.memory.has(alert.ID):
-		n.metrics.duplicates.Inc()
-		return nil, nil
 	}
 	return alert, nil
 }

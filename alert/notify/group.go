@@ -38,6 +38,10 @@ type Group struct {
 	Routes []string `json:"routes"`
 	// UpdatedAt is when an alert was added last.
 	UpdatedAt time.Time `json:"updated_at"`
+	// Revision is how often it was learned better who and why, of the alert that the message shows.
+	Revision uint64 `json:"revision,omitempty"`
+	// Named is the actor as it was called at first, where that was learned better: labels keep to it.
+	Named string `json:"named,omitempty"`
 
 	// The rest is not recorded.
 	held  bool            // not in Kafka yet
@@ -61,10 +65,11 @@ type Told struct {
 	// Channel and TS name the message that shows the group.
 	Channel string `json:"channel,omitempty"`
 	TS      string `json:"ts,omitempty"`
-	// Count, Waking and Note are those of the group that the receiver knows.
-	Count  uint64 `json:"count"`
-	Waking uint64 `json:"waking"`
-	Note   string `json:"note,omitempty"`
+	// Count, Waking, Note and Revision are those of the group that the receiver knows.
+	Count    uint64 `json:"count"`
+	Waking   uint64 `json:"waking"`
+	Note     string `json:"note,omitempty"`
+	Revision uint64 `json:"revision,omitempty"`
 	// PostedAt is when something new was posted last, UpdatedAt when the message was changed.
 	PostedAt  time.Time `json:"posted_at"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
@@ -108,6 +113,25 @@ func (g *Group) add(a *schemas.Alert, quiet time.Duration, now time.Time) {
 		g.Recent = slices.Clone(g.Recent[n-maxRecent:])
 	}
 	g.UpdatedAt = now.UTC()
+}
+
+// improve takes an alert that tells more about the event of the one that the message shows: it was raised again because the event
+// was corrected. It is the same alert, so nothing is counted and nobody is called.
+func (g *Group) improve(a *schemas.Alert) {
+	g.Named = cmp.Or(g.Named, g.Alert.Actor)
+	if more, had := max(1, a.Events), max(1, g.Alert.Events); more > had && len(g.Recent) > 0 { // a trimmed alert has forgotten how many
+		g.Events += more - had
+	}
+	g.Alert = *a
+	g.Revision++
+	for i := range g.Recent {
+		if g.Recent[i].ID == Printable(a.ID, maxShort) {
+			g.Recent[i].Summary = Printable(a.Summary, maxShort)
+		}
+	}
+	if len(g.Recent) == 0 {
+		g.Recent = []Recent{{ID: Printable(a.ID, maxShort), Time: a.Time, Summary: Printable(a.Summary, maxShort)}}
+	}
 }
 
 // trim forgets what only a message needs, so that many old groups fit in memory.
@@ -161,8 +185,8 @@ func (g *Group) due(receiver string, p pace, note string, quieted bool) (Kind, t
 	news := g.Count > t.Count || g.Waking > t.Waking
 	speak := news && !quieted
 	repeatAt := t.PostedAt.Add(p.repeat)
-	if t.State == statePosted && t.TS != "" && p.can.Update {
-		if !news && (note == t.Note || len(g.Recent) == 0) {
+	if t.changeable() && p.can.Update {
+		if !news && g.Revision == t.Revision && (note == t.Note || len(g.Recent) == 0) {
 			return "", time.Time{}
 		}
 		return g.change(t, speak && p.can.Reply, repeatAt, t.latest().Add(p.update))
@@ -172,6 +196,9 @@ func (g *Group) due(receiver string, p pace, note string, quieted bool) (Kind, t
 	}
 	return "", time.Time{}
 }
+
+// changeable reports whether there is a message that shows the group.
+func (t *Told) changeable() bool { return t.State == statePosted && t.TS != "" }
 
 // change is due where the message of the group can be changed, and answered if reply.
 func (g *Group) change(t *Told, reply bool, repeatAt, updateAt time.Time) (Kind, time.Time) {
@@ -205,7 +232,7 @@ func (g *Group) tell(receiver string, kind Kind, reply bool, s Told, now time.Ti
 	t := g.Told[receiver]
 	switch {
 	case t != nil && kind == KindUpdate && s.State == statePosted:
-		t.UpdatedAt, t.Count, t.Note, t.Waking = now.UTC(), s.Count, s.Note, s.Waking
+		t.UpdatedAt, t.Count, t.Note, t.Waking, t.Revision = now.UTC(), s.Count, s.Note, s.Waking, s.Revision
 		t.Channel, t.TS = s.Channel, s.TS
 	case t != nil && reply && s.State == statePosted:
 		// The message itself shows the old count still.

@@ -90,7 +90,11 @@ func signature(secret conf.Secret, version, at string, body []byte) string {
 }
 
 func idempotencyKey(m *Message) string {
-	return fmt.Sprintf("%s-%s-%d", m.Group, cmp.Or(m.Kind, KindNew), m.Count)
+	key := fmt.Sprintf("%s-%s-%d", m.Group, cmp.Or(m.Kind, KindNew), m.Count)
+	if m.revision > 0 {
+		key += fmt.Sprintf("-r%d", m.revision)
+	}
+	return key
 }
 
 // summary is one line about a message.
@@ -173,7 +177,7 @@ func (s *alertmanager) Post(ctx context.Context, m *Message, plain bool) (Receip
 	}
 	if m.Raw != nil {
 		for name, value := range map[string]string{
-			"actor": m.Raw.Actor, "namespace": m.Raw.Namespace, "resource": m.Raw.Resource, "name": m.Raw.Name,
+			"actor": cmp.Or(m.named, m.Raw.Actor), "namespace": m.Raw.Namespace, "resource": m.Raw.Resource, "name": m.Raw.Name,
 		} {
 			// An empty label is none.
 			if value != "" {

@@ -81,6 +81,9 @@ type Message struct {
 	// Buttons says that people can acknowledge and silence the group from the message.
 	Buttons bool
 
+	revision uint64 // of the group
+	named    string // the actor's name in labels, which must not change
+
 	body    string    // what the receiver's template made of it
 	waiting time.Time // since when it waits, about
 }
@@ -101,6 +104,7 @@ func newGroupMessage(g *Group, kind Kind, note string) Message {
 	m.Kind, m.Group, m.Severity, m.Note = kind, Printable(g.ID, maxShort), g.Severity, note
 	m.Count, m.Events, m.First, m.Last = g.Count, g.Events, g.First, g.Last
 	m.Recent, m.waiting = slices.Clone(g.Recent), g.UpdatedAt
+	m.revision, m.named = g.Revision, cmp.Or(g.Named, g.Alert.Actor)
 	raw := g.Alert
 	m.Raw = &raw
 	return m

@@ -3,7 +3,8 @@
 // Comes in: the alerts of audit.alerts.v1. Goes out: messages about groups of them to the
 // receivers that the routes name, such as a Slack channel. Alerts with the same group id are
 // one group: its message is posted at once and changed when more come in; a group that was
-// quiet and goes on is answered in the thread of its message.
+// quiet and goes on is answered in the thread of its message. An alert that comes again because its event was
+// corrected changes the message that shows it, and nobody is called a second time.
 //
 // Guaranteed: an alert is counted in its group, and the group recorded in
 // audit.notifications.v1, before the alert's offset is committed. What a receiver was told is
@@ -203,6 +204,9 @@ func (n *Notifier) session(ctx context.Context) error {
 		loose: map[string]State{},
 	}
 	s.store = newStore(n.cfg, n.names(), s.silenced)
+	for _, r := range n.receivers {
+		s.store.changes[r.name] = featuresOf(r.sink).Update
+	}
 	n.current.Store(s)
 	client, leave, err := kafka.NewMember(ctx, n.deps.Kafka, s.consumerOpts()...)
 	if err != nil {

@@ -114,7 +114,7 @@ func (s *store) digest(o *outlet, fresh []candidate, now time.Time) (j *job, at 
 	j = &job{kind: KindDigest}
 	for _, c := range fresh[min(s.cfg.DigestSingle, len(fresh)-1):] {
 		j.groups = append(j.groups, c.group)
-		j.told = append(j.told, Told{State: stateDigest, Count: c.group.Count, Waking: c.group.Waking})
+		j.told = append(j.told, Told{State: stateDigest, Count: c.group.Count, Waking: c.group.Waking, Revision: c.group.Revision})
 	}
 	j.message = newDigest(j.groups, min(s.cfg.DigestSingle, len(fresh)-1), now)
 	j.plain, j.message.Repeat = o.digestTry.plain, o.digestTry.repeat
@@ -124,7 +124,7 @@ func (s *store) digest(o *outlet, fresh []candidate, now time.Time) (j *job, at 
 func (s *store) single(o *outlet, c candidate) *job {
 	g := c.group
 	j := &job{kind: c.kind, reply: g.answers(o.name, c.kind, o.pace.can), groups: []*Group{g}}
-	j.told = []Told{{State: statePosted, Count: g.Count, Waking: g.Waking, Note: c.note}}
+	j.told = []Told{{State: statePosted, Count: g.Count, Waking: g.Waking, Note: c.note, Revision: g.Revision}}
 	j.message = newGroupMessage(g, c.kind, c.note)
 	j.message.Buttons = s.cfg.API.SigningSecret != "" && groupIDPattern.MatchString(g.ID)
 	if t := g.Told[o.name]; t != nil && (j.reply || c.kind == KindUpdate) {

@@ -24,6 +24,10 @@ type store struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at every change
 	groups  map[string]*Group
+	// shown are the groups by the id of the alert that their message shows.
+	shown map[string]*Group
+	// changes are the receivers whose messages can be changed.
+	changes map[string]bool
 	// untold and stale are the groups that a receiver was not told of, and of which it does
 	// not know the latest, by its name.
 	untold map[string]map[*Group]struct{}
@@ -51,8 +55,8 @@ type verdict struct {
 
 func newStore(cfg Config, receivers []string, quiet quieter) *store {
 	s := &store{
-		cfg: cfg, quiet: quiet, changed: make(chan struct{}), groups: map[string]*Group{},
-		untold: map[string]map[*Group]struct{}{}, stale: map[string]map[*Group]struct{}{},
+		cfg: cfg, quiet: quiet, changed: make(chan struct{}), groups: map[string]*Group{}, shown: map[string]*Group{},
+		changes: map[string]bool{}, untold: map[string]map[*Group]struct{}{}, stale: map[string]map[*Group]struct{}{},
 	}
 	for _, name := range receivers {
 		s.untold[name], s.stale[name] = map[*Group]struct{}{}, map[*Group]struct{}{}
@@ -79,6 +83,7 @@ func (s *store) restore(g *Group) {
 
 // file puts a group where it belongs after a change. The lock must be held.
 func (s *store) file(g *Group) {
+	s.shown[g.Alert.ID] = g
 	if g.order.all == nil {
 		g.order.all = s.all.PushBack(g)
 	} else {
@@ -123,7 +128,8 @@ func (s *store) sort(g *Group, receiver string) {
 	switch {
 	case t == nil:
 		untold[g] = struct{}{}
-	case g.Count > t.Count || g.Waking > t.Waking || s.quiet.check(g, time.Now()).note != t.Note:
+	case g.Revision > t.Revision && t.changeable() && s.changes[receiver],
+		g.Count > t.Count || g.Waking > t.Waking || s.quiet.check(g, time.Now()).note != t.Note:
 		stale[g] = struct{}{}
 	}
 }
@@ -153,6 +159,7 @@ func (s *store) pending(g *Group) bool {
 }
 
 func (s *store) remove(g *Group) {
+	delete(s.shown, g.Alert.ID)
 	s.all.Remove(g.order.all)
 	if g.order.whole != nil {
 		s.whole.Remove(g.order.whole)
@@ -307,16 +314,38 @@ func (s *store) add(a *schemas.Alert, routes []string, now time.Time) *Group {
 		g = &Group{ID: id, held: true}
 		s.groups[id] = g
 	}
+	delete(s.shown, g.Alert.ID)
 	g.add(a, s.cfg.Quiet, now)
 	// At once: the group may be recorded, with this alert counted, because it was posted just now.
 	g.Unmarked = append(g.Unmarked, a.ID)
-	for _, name := range routes {
+	g.route(routes)
+	s.file(g)
+	return g
+}
+
+// improve takes an alert that was counted before and may tell more now. It returns the id of the group whose message is to say
+// so; empty if no message shows the alert, or it tells nothing new. Receivers that only now turn out to be the right ones
+// are told of the group.
+func (s *store) improve(a *schemas.Alert, routes []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.shown[a.ID]
+	if g == nil || a.Version <= g.Alert.Version {
+		return ""
+	}
+	g.improve(a)
+	g.route(routes)
+	s.file(g)
+	return g.ID
+}
+
+// route adds receivers.
+func (g *Group) route(names []string) {
+	for _, name := range names {
 		if !slices.Contains(g.Routes, name) {
 			g.Routes = append(g.Routes, name)
 		}
 	}
-	s.file(g)
-	return g
 }
 
 // marked notes that all alerts of groups have their own records by now.
