@@ -63,7 +63,8 @@ func clusterCases() []classified {
 	return []classified{
 		{"failed authentication", schemas.Event{}, [5]string{"", Unknown}},
 		{
-			"anonymous", schemas.Event{User: "system:anonymous", Groups: []string{"system:unauthenticated"}},
+			"anonymous",
+			schemas.Event{User: "system:anonymous", Groups: []string{"system:unauthenticated"}},
 			[5]string{"c1/system:anonymous", Anonymous, ProviderKubernetes},
 		},
 		{"service account with claims", schemas.Event{
@@ -72,7 +73,8 @@ func clusterCases() []classified {
 		}, [5]string{"c1/" + serviceUser, ServiceAccount, ProviderKubernetes, "ci/runner-1", "node-a"}},
 		{"service account by a secret", schemas.Event{User: serviceUser, Groups: serviceAccountGroups()}, [5]string{"c1/" + serviceUser, ServiceAccount, ProviderKubernetes}},
 		{
-			"service account without groups, as GKE has it", schemas.Event{User: serviceUser},
+			"service account without groups, as GKE has it",
+			schemas.Event{User: serviceUser},
 			[5]string{"c1/" + serviceUser, ServiceAccount, ProviderKubernetes},
 		},
 		{
@@ -81,13 +83,15 @@ func clusterCases() []classified {
 			[5]string{"c1/" + serviceUser, Unknown, ProviderCertificate},
 		},
 		{
-			"somebody called like a service account", schemas.Event{User: serviceUser, Groups: []string{"system:authenticated"}},
+			"somebody called like a service account",
+			schemas.Event{User: serviceUser, Groups: []string{"system:authenticated"}},
 			[5]string{"c1/" + serviceUser, Unknown, ProviderKubernetes},
 		},
 		{"service account without a name", schemas.Event{User: "system:serviceaccount:ci"}, [5]string{"c1/system:serviceaccount:ci", Unknown, ProviderKubernetes}},
 		{"service account with a colon more", schemas.Event{User: "system:serviceaccount:a:b:c"}, [5]string{"c1/system:serviceaccount:a:b:c", Unknown, ProviderKubernetes}},
 		{
-			"node", schemas.Event{User: "system:node:n1", Groups: []string{"system:nodes", "system:authenticated"}, Extra: kv(extraCredentialID, "X509SHA256=ab")},
+			"node",
+			schemas.Event{User: "system:node:n1", Groups: []string{"system:nodes", "system:authenticated"}, Extra: kv(extraCredentialID, "X509SHA256=ab")},
 			[5]string{"c1/system:node:n1", Node, ProviderKubernetes, "", "n1"},
 		},
 		{"node without groups", schemas.Event{User: "system:node:n1"}, [5]string{"c1/system:node:n1", Node, ProviderKubernetes, "", "n1"}},
@@ -97,11 +101,13 @@ func clusterCases() []classified {
 		{"control plane of k3s", schemas.Event{User: "system:k3s-controller"}, [5]string{"c1/system:k3s-controller", ControlPlane, ProviderKubernetes}},
 		{"unknown system user", schemas.Event{User: "system:evil"}, [5]string{"c1/system:evil", Unknown, ProviderKubernetes}},
 		{
-			"bootstrap token", schemas.Event{User: "system:bootstrap:abcdef", Groups: []string{"system:bootstrappers", "system:bootstrappers:kubeadm:default-node-token", "system:authenticated"}},
+			"bootstrap token",
+			schemas.Event{User: "system:bootstrap:abcdef", Groups: []string{"system:bootstrappers", "system:bootstrappers:kubeadm:default-node-token", "system:authenticated"}},
 			[5]string{"c1/system:bootstrap:abcdef", Bootstrap, ProviderKubernetes},
 		},
 		{
-			"somebody called like a bootstrap token", schemas.Event{User: "system:bootstrap:abcdef", Groups: []string{"system:authenticated"}},
+			"somebody called like a bootstrap token",
+			schemas.Event{User: "system:bootstrap:abcdef", Groups: []string{"system:authenticated"}},
 			[5]string{"c1/system:bootstrap:abcdef", Unknown, ProviderKubernetes},
 		},
 	}
@@ -112,11 +118,13 @@ func outsideCases() []classified {
 	issued := "https://idp.example.com/realms/corp#00u1a2b3c4d5"
 	return []classified{
 		{
-			"kubeadm's admin", schemas.Event{User: "kubernetes-admin", Groups: []string{"kubeadm:cluster-admins", "system:authenticated"}, Extra: kv(extraCredentialID, "X509SHA256=ab")},
+			"kubeadm's admin",
+			schemas.Event{User: "kubernetes-admin", Groups: []string{"kubeadm:cluster-admins", "system:authenticated"}, Extra: kv(extraCredentialID, "X509SHA256=ab")},
 			[5]string{"c1/kubernetes-admin", Unknown, ProviderCertificate},
 		},
 		{
-			"kubeadm's super-admin", schemas.Event{User: "kubernetes-super-admin", Groups: []string{"system:masters", "system:authenticated"}, Extra: kv(extraCredentialID, "X509SHA256=ab")},
+			"kubeadm's super-admin",
+			schemas.Event{User: "kubernetes-super-admin", Groups: []string{"system:masters", "system:authenticated"}, Extra: kv(extraCredentialID, "X509SHA256=ab")},
 			[5]string{"c1/kubernetes-super-admin", Unknown, ProviderCertificate},
 		},
 		{"person by certificate", schemas.Event{User: "alice@example.com", Extra: kv(extraCredentialID, "X509SHA256=ab")}, [5]string{"alice@example.com", Human, ProviderCertificate}},
@@ -156,7 +164,8 @@ func eksCases() []classified {
 		{"session that an SDK named", eksUser("deploy", roleSession, roleARN, "botocore-session-1763633999"), [5]string{roleARN, Unknown, ProviderEKS}},
 		{"session of digits", eksUser("deploy", roleSession, roleARN, "1763633999123456789"), [5]string{roleARN, Unknown, ProviderEKS}},
 		{
-			"only the session's ARN", schemas.Event{User: "deploy", Extra: kv("arn", "arn:aws-cn:sts::1:assumed-role/deploy/gitlab-7")},
+			"only the session's ARN",
+			schemas.Event{User: "deploy", Extra: kv("arn", "arn:aws-cn:sts::1:assumed-role/deploy/gitlab-7")},
 			[5]string{"arn:aws-cn:iam::1:role/deploy/gitlab-7", Unknown, ProviderEKS},
 		},
 		{"only the uid", schemas.Event{User: "kubernetes-admin", UserUID: eksUID}, [5]string{"c1/kubernetes-admin", Unknown, ProviderEKS}},
@@ -173,11 +182,13 @@ func cloudCases() []classified {
 		{"AKS service", schemas.Event{User: "aksService", Groups: []string{"system:masters", "system:authenticated"}}, [5]string{"c1/aksService", CloudService, ProviderAKS}},
 		{"AKS nodes", schemas.Event{User: "nodeclient"}, [5]string{"c1/nodeclient", CloudService, ProviderAKS}},
 		{
-			"Entra person", schemas.Event{User: "Alice@corp.example", Groups: []string{"5d6f0000-0000-4000-8000-000000000002", "system:authenticated"}, Extra: kv("oid", object)},
+			"Entra person",
+			schemas.Event{User: "Alice@corp.example", Groups: []string{"5d6f0000-0000-4000-8000-000000000002", "system:authenticated"}, Extra: kv("oid", object)},
 			[5]string{"alice@corp.example", Human, ProviderAKS},
 		},
 		{
-			"Entra guest", schemas.Event{User: "bob_partner.example#EXT#@corp.onmicrosoft.com", Extra: kv("oid", object)},
+			"Entra guest",
+			schemas.Event{User: "bob_partner.example#EXT#@corp.onmicrosoft.com", Extra: kv("oid", object)},
 			[5]string{"bob_partner.example#ext#@corp.onmicrosoft.com", Human, ProviderAKS},
 		},
 		{"Entra application", schemas.Event{User: object, Extra: kv("oid", object)}, [5]string{"entra/" + object, Unknown, ProviderAKS}},
