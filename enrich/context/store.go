@@ -3,6 +3,7 @@ package context
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"strconv"
@@ -120,6 +121,7 @@ func (s *Store) cluster(name string) *Cluster {
 	}
 	c := &Cluster{store: s, id: s.versions.Add(1), versions: map[Key][]*entry{}}
 	c.line.Store(&timeline{})
+	c.now.Store(&Moment{Newest: math.MinInt64})
 	clusters := maps.Clone(*s.clusters.Load())
 	clusters[name] = c
 	s.clusters.Store(&clusters)
@@ -147,6 +149,7 @@ type Cluster struct {
 	store *Store
 	id    uint64
 	line  atomic.Pointer[timeline]
+	now   atomic.Pointer[Moment]
 
 	mu       sync.Mutex
 	log      []*entry // by time
@@ -224,6 +227,7 @@ func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
 	if changed {
 		c.rebuild(since)
 		c.trim()
+		c.passed(changes)
 	}
 	return since, changed
 }
