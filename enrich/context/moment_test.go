@@ -18,7 +18,7 @@ func TestMoment(t *testing.T) {
 	if first.Newest != 100 {
 		t.Errorf("newest is %d, want 100", first.Newest)
 	}
-	if s.Apply(cluster, change); s.Cluster(cluster).Moment() != first {
+	if s.Apply(cluster); s.Cluster(cluster).Moment() != first {
 		t.Error("another moment, though nothing changed")
 	}
 	late := change
