@@ -47,6 +47,16 @@ func walls() []wall {
 		{"load/...", slack, "only alert speaks to people", false},
 		{"alert/rule/...", franz, "rules take columns and return matches, so that a backtest runs the same engine", false},
 		{"schemas", franz, "a contract does no I/O", false},
+		{"watch/...", clickhouse, "who has credentials of clusters needs no others", false},
+		{"watch/...", slack, "only alert speaks to people", false},
+		{"watch/...", "enrich", "the watch tells the context, and does not enrich; they share the context and its feed", true},
+		{"watch/...", "ingest/...", "services meet in topics, and schemas has the topics' contracts", true},
+		{"watch/...", "alert/...", "services meet in topics, and schemas has the topics' contracts", true},
+		{"watch/...", "load/...", "services meet in topics, and schemas has the topics' contracts", true},
+		{"watch/...", "cmd/...", "commands are put together from packages, not the other way round", true},
+		{"watch/...", cobra, "flags and help belong to the commands; a service gets a Config", false},
+		{"internal/...", "watch/...", "plumbing serves every service, so it can know none", true},
+		{"schemas", "watch/...", "a contract cannot depend on one of its parties", true},
 		{"schemas", "internal/...", "a contract depends on nothing that may change under it", false},
 		{"internal/...", "schemas", "plumbing moves bytes and knows no audit event", true},
 		{"internal/...", "cmd/...", "commands are put together from packages, not the other way round", true},
@@ -64,6 +74,8 @@ func walls() []wall {
 		all = append(all,
 			wall{"internal/...", from + "/...", "plumbing serves every service, so it can know none", true},
 			wall{"schemas", from + "/...", "a contract cannot depend on one of its parties", true},
+			wall{from + "/...", "watch/...", "services meet in topics, and schemas has the topics' contracts", true},
+			wall{from + "/...", clientGo, "credentials of clusters are for the watch alone", false},
 			wall{from + "/...", "cmd/...", "commands are put together from packages, not the other way round", true},
 			wall{from + "/...", "internal/embedded/...", "a service speaks to any Kafka and ClickHouse; the command says which", false},
 			wall{from + "/...", cobra, "flags and help belong to the commands; a service gets a Config", false})
@@ -76,6 +88,7 @@ const (
 	slack      = "github.com/slack-go/slack/..."
 	franz      = "github.com/twmb/franz-go/..."
 	kfake      = "github.com/twmb/franz-go/pkg/kfake/..."
+	clientGo   = "k8s.io/client-go/..."
 	cobra      = "github.com/spf13/cobra/..."
 	arrow      = "github.com/apache/arrow-go/v18/..."
 	arrowCodec = "github.com/pierrec/lz4/v4/..." // part of Arrow's format; arrow-go uses it too, but does not export it
@@ -98,10 +111,12 @@ func monopolies() []monopoly {
 			"github.com/twmb/franz-go/pkg/kgo/...",
 			[]string{
 				"internal/kafka/...", "internal/embedded/...",
-				"ingest/...", "enrich", "alert", "alert/notify/...", "alert/correlate", "load/...", "offline", "cmd/auditmill",
+				"ingest/...", "enrich", "enrich/feed", "alert", "alert/notify/...", "alert/correlate", "load/...", "watch", "offline", "cmd/auditmill",
 			},
 			"what decodes, joins and matches takes values and returns values",
 		},
+		{clientGo, []string{"watch/..."}, "credentials of clusters are for the watch alone, and so is a library that large"},
+		{"k8s.io/apimachinery/...", []string{"watch/..."}, "events and objects are read as bytes; only client-go wants Kubernetes' own types"},
 		{kfake, []string{"internal/embedded/..."}, "the embedded broker is chosen by the command, and started in one place"},
 		{cobra, []string{"cmd/auditmill"}, "flags and help belong to the commands"},
 		{

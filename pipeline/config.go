@@ -1,4 +1,4 @@
-// Package pipeline puts the four services together: the configuration of them all, the
+// Package pipeline puts the services together: the configuration of them all, the
 // embedded servers, and all in one process. It is what the commands and the end-to-end
 // tests run.
 package pipeline
@@ -11,6 +11,7 @@ import (
 	"github.com/auditmill/auditmill/internal/obs"
 	"github.com/auditmill/auditmill/internal/run"
 	"github.com/auditmill/auditmill/load"
+	"github.com/auditmill/auditmill/watch"
 )
 
 // Config is the whole configuration. Each service reads the same file and answers for its
@@ -25,6 +26,7 @@ type Config struct {
 	Enrich     enrich.Config   `mapstructure:"enrich" doc:"who and why"`
 	Alert      alert.Config    `mapstructure:"alert" doc:"rules and notifications"`
 	Load       load.Config     `mapstructure:"load" doc:"the loader"`
+	Watch      watch.Config    `mapstructure:"watch" doc:"the watch of clusters, which tells enrich what the audit stream did not"`
 	Embedded   Embedded        `mapstructure:"embedded" doc:"the servers that up and demo bring along"`
 }
 
@@ -34,6 +36,7 @@ func DefaultConfig() Config {
 		Log: obs.DefaultConfig(), Ops: run.DefaultOpsConfig(), Kafka: kafka.DefaultConfig(),
 		Topics: Topics{Partitions: 12, Replication: -1}, ClickHouse: load.DefaultClickHouse(),
 		Ingest: ingest.DefaultConfig(), Enrich: enrich.DefaultConfig(), Alert: alert.DefaultConfig(), Load: load.DefaultConfig(),
+		Watch:    watch.DefaultConfig(),
 		Embedded: defaultEmbedded(),
 	}
 }

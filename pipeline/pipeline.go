@@ -22,6 +22,7 @@ import (
 	"github.com/auditmill/auditmill/internal/obs"
 	"github.com/auditmill/auditmill/internal/run"
 	"github.com/auditmill/auditmill/load"
+	"github.com/auditmill/auditmill/watch"
 )
 
 // The services, in the order in which events pass them and in which they stop.
@@ -30,10 +31,21 @@ const (
 	Enrich = "enrich"
 	Alert  = "alert"
 	Load   = "load"
+	// Watch stops before all others: what it has not written it sees again.
+	Watch = "watch"
 )
 
-// All returns the names of all services, in order.
+// All returns the names of the services that events pass, in order.
 func All() []string { return []string{Ingest, Enrich, Alert, Load} }
+
+// Configured returns the names of the services that a process runs which runs all: Watch is among them if it has a cluster
+// to watch.
+func Configured(cfg *Config) []string {
+	if len(cfg.Watch.Clusters) == 0 {
+		return All()
+	}
+	return append([]string{Watch}, All()...)
+}
 
 // drainTimeout is the longest time for one service to stop; all four fit into the grace
 // period of the deployment.
@@ -69,7 +81,7 @@ func New(cfg Config, o Options, names ...string) (*Process, error) {
 		return nil, fmt.Errorf("configuring the log: %w", err)
 	}
 	p := &Process{Config: cfg, Logger: logger, Registry: obs.NewRegistry(), ready: run.NewReady(names...)}
-	for _, name := range All() {
+	for _, name := range append([]string{Watch}, All()...) {
 		if slices.Contains(names, name) {
 			if err := p.add(name, o); err != nil {
 				return nil, fmt.Errorf("configuring %s: %w", name, err)
@@ -117,6 +129,12 @@ func (p *Process) add(name string, o Options) error {
 		s, err := load.New(cfg.Load, load.Deps{
 			Kafka: cfg.Kafka, ClickHouse: cfg.ClickHouse, Logger: logger, Registry: p.Registry, Ready: p.ready,
 		})
+		if err != nil {
+			return err
+		}
+		start = s.Run
+	case Watch:
+		s, err := watch.New(cfg.Watch, watch.Deps{Kafka: cfg.Kafka, Logger: logger, Registry: p.Registry, Ready: p.ready})
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func up(cmd *cobra.Command, cfg pipeline.Config) (err error) {
 	if err := pipeline.Prepare(ctx, &cfg); err != nil {
 		return err
 	}
-	p, err := pipeline.New(cfg, pipeline.Options{Logs: cmd.ErrOrStderr()}, pipeline.All()...)
+	p, err := pipeline.New(cfg, pipeline.Options{Logs: cmd.ErrOrStderr()}, pipeline.Configured(&cfg)...)
 	if err != nil {
 		return err
 	}
