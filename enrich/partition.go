@@ -106,12 +106,7 @@ func (p *partition) cut() error {
 	if rows == 0 {
 		return nil
 	}
-	batch := p.builder.Batch()
-	defer batch.Release()
-	value, err := schemas.Encode(batch)
-	if err != nil {
-		return err
-	}
+	value := p.builder.Encode()
 	p.builder.Reset()
 	p.out.records = append(p.out.records, &kgo.Record{
 		Topic: schemas.TopicEnriched, Partition: p.number, Value: value,

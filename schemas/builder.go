@@ -1,7 +1,8 @@
 package schemas
 
 import (
-	"strings"
+	"bytes"
+	"slices"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,10 +14,14 @@ import (
 // until the next Append after Reset. It is not safe for concurrent use.
 //
 // The builders of arrow-go are not used because they box dictionary values and allocate
-// per batch; these cost a map look-up per dictionary value and nothing else.
+// per batch; these cost a comparison per value that is as the one before, and nothing per value that is empty.
 type Builder struct {
 	schema  *arrow.Schema
+	header  []byte // the schema message
 	columns []columnBuilder
+	dicts   []*dictBuilder // of the columns, in order
+	nodes   int            // of a batch
+	buffers int
 	rows    int
 	bytes   int
 }
@@ -24,16 +29,24 @@ type Builder struct {
 // NewBuilder returns an empty Builder.
 func NewBuilder() *Builder {
 	b := &Builder{schema: ArrowSchema()}
+	b.header = schemaMessage(b.schema)
+	var empty streamWriter
 	for _, c := range Columns() {
-		b.columns = append(b.columns, newColumnBuilder(c))
+		column := newColumnBuilder(c)
+		b.columns = append(b.columns, column)
+		if d := column.dictionary(); d != nil {
+			b.dicts = append(b.dicts, d)
+		}
+		column.write(&empty)
 	}
+	b.nodes, b.buffers = len(empty.nodes)/2, len(empty.buffers)/2
 	return b
 }
 
 // Append adds e as a row and copies what it needs of it.
 func (b *Builder) Append(e *Event) {
 	for _, c := range b.columns {
-		c.append(e)
+		c.append(e, b.rows)
 	}
 	b.rows++
 	b.bytes += len(e.Raw) + rowOverhead
@@ -53,6 +66,7 @@ func (b *Builder) Bytes() int { return b.bytes }
 func (b *Builder) Batch() arrow.RecordBatch {
 	arrays := make([]arrow.Array, len(b.columns))
 	for i, c := range b.columns {
+		c.fill(b.rows)
 		data := c.data(b.rows)
 		arrays[i] = array.MakeFromData(data)
 		data.Release()
@@ -64,6 +78,27 @@ func (b *Builder) Batch() arrow.RecordBatch {
 	return batch
 }
 
+// Encode returns the rows since the last Reset as a value of audit.enriched.v1: what the function Encode makes of Batch,
+// in half the time.
+func (b *Builder) Encode() []byte {
+	s, _ := streamWriters.Get().(*streamWriter)
+	defer streamWriters.Put(s)
+	s.out = append(s.out[:0], b.header...)
+	for id, d := range b.dicts {
+		s.begin(kindDictionary, 1, 3)
+		d.values.write(s)
+		s.end(int64(id), d.values.count())
+	}
+	s.begin(kindBatch, b.nodes, b.buffers)
+	for _, c := range b.columns {
+		c.fill(b.rows)
+		c.write(s)
+	}
+	s.end(0, b.rows)
+	s.out = append(s.out, endOfStream...)
+	return bytes.Clone(s.out)
+}
+
 // Reset starts a new batch.
 func (b *Builder) Reset() {
 	for _, c := range b.columns {
@@ -72,9 +107,14 @@ func (b *Builder) Reset() {
 	b.rows, b.bytes = 0, 0
 }
 
+// columnBuilder builds a column. It is not asked about rows that are empty: what is missing before a row is filled up
+// when something comes, or when all is read.
 type columnBuilder interface {
-	append(e *Event)
+	append(e *Event, row int)
+	fill(rows int) // before data and write
 	data(rows int) arrow.ArrayData
+	write(s *streamWriter)
+	dictionary() *dictBuilder // nil if there is none
 	reset()
 }
 
@@ -84,9 +124,9 @@ func newColumnBuilder(c Column) columnBuilder {
 	case TypeID:
 		return &idBuilder{get: c.id, dt: dt}
 	case TypeDict:
-		return &dictColumn{get: c.str, dict: newDictBuilder()}
+		return &dictColumn{get: c.str, dictBuilder: newDictBuilder()}
 	case TypeString:
-		return &stringColumn{get: c.str, values: newStringBuilder(dt)}
+		return &stringColumn{get: c.str, stringBuilder: newStringBuilder(dt)}
 	case TypeTime, TypeInt64:
 		return &numBuilder[int64]{get: c.num, dt: dt}
 	case TypeInt32:
@@ -94,41 +134,58 @@ func newColumnBuilder(c Column) columnBuilder {
 	case TypeUint16:
 		return &numBuilder[uint16]{get: c.num, dt: dt}
 	case TypeStrings:
-		return &listColumn{get: c.list, lists: listBuilder{dt: dt, child: newStringBuilder(arrow.BinaryTypes.String)}}
+		return &listColumn[*stringBuilder]{get: c.list, listBuilder: newListBuilder(dt, newStringBuilder(arrow.BinaryTypes.String))}
 	case TypeDicts:
-		return &listColumn{get: c.list, lists: listBuilder{dt: dt, child: newDictBuilder()}}
+		return &listColumn[*dictBuilder]{get: c.list, listBuilder: newListBuilder(dt, newDictBuilder())}
 	case TypeMap:
 		return &mapColumn{
-			get: c.kv, dt: dt.(*arrow.MapType), keys: newDictBuilder(),
+			get: c.kv, dt: dt.(*arrow.MapType), offsets: []int32{0}, keys: newDictBuilder(),
 			values: newStringBuilder(arrow.BinaryTypes.String),
 		}
 	case TypeMapList:
 		return &mapListColumn{
-			get: c.kvs, dt: dt.(*arrow.MapType), keys: newDictBuilder(),
-			values: listBuilder{dt: arrow.ListOf(arrow.BinaryTypes.String), child: newStringBuilder(arrow.BinaryTypes.String)},
+			get: c.kvs, dt: dt.(*arrow.MapType), offsets: []int32{0}, keys: newDictBuilder(),
+			values: newListBuilder(arrow.ListOf(arrow.BinaryTypes.String), newStringBuilder(arrow.BinaryTypes.String)),
 		}
 	default:
-		return &bytesColumn{get: c.raw, values: newStringBuilder(dt)}
+		return &bytesColumn{get: c.raw, stringBuilder: newStringBuilder(dt)}
 	}
 }
 
-// validity is a bitmap with its number of nulls.
+// validity is a bitmap with its number of nulls; without bits, nothing is null.
 type validity struct {
 	bits  []byte
-	n     int
 	nulls int
 }
 
-func (v *validity) append(valid bool) {
-	if v.n&7 == 0 {
+// null says that the values from n to rows are null; all before n was said.
+func (v *validity) null(n, rows int) {
+	if n >= rows {
+		return
+	}
+	if v.nulls == 0 { // until here all are valid
+		v.bits = slices.Grow(v.bits, (n+7)/8)[:(n+7)/8]
+		for i := range v.bits {
+			v.bits[i] = 0xff
+		}
+		if n&7 != 0 {
+			v.bits[n>>3] = 1<<(n&7) - 1
+		}
+	}
+	v.nulls += rows - n
+	size := (rows + 7) / 8
+	v.bits = append(v.bits, make([]byte, size-len(v.bits))...)
+}
+
+// valid says that the value at n is not null.
+func (v *validity) valid(n int) {
+	if v.nulls == 0 {
+		return
+	}
+	if n&7 == 0 {
 		v.bits = append(v.bits, 0)
 	}
-	if valid {
-		v.bits[v.n>>3] |= 1 << (v.n & 7)
-	} else {
-		v.nulls++
-	}
-	v.n++
+	v.bits[n>>3] |= 1 << (n & 7)
 }
 
 // buffer returns nil when nothing is null, as Arrow allows.
@@ -139,7 +196,19 @@ func (v *validity) buffer() *memory.Buffer {
 	return memory.NewBufferBytes(v.bits)
 }
 
-func (v *validity) reset() { v.bits, v.n, v.nulls = v.bits[:0], 0, 0 }
+func (v *validity) write(s *streamWriter) { s.buffer(v.bits) }
+
+func (v *validity) reset() { v.bits, v.nulls = v.bits[:0], 0 }
+
+// zeros appends n zeros.
+func zeros[T any](values []T, n int) []T {
+	if n <= 0 {
+		return values
+	}
+	values = slices.Grow(values, n)
+	clear(values[len(values) : len(values)+n])
+	return values[:len(values)+n]
+}
 
 // numBuilder builds columns of numbers; 0 is null unless zeroIsValue.
 type numBuilder[T int64 | int32 | uint16] struct {
@@ -150,17 +219,35 @@ type numBuilder[T int64 | int32 | uint16] struct {
 	values      []T
 }
 
-func (b *numBuilder[T]) append(e *Event) {
+func (b *numBuilder[T]) append(e *Event, row int) {
 	v := b.get(e)
-	b.valid.append(v != 0 || b.zeroIsValue)
+	if v == 0 && !b.zeroIsValue {
+		return
+	}
+	b.fill(row)
+	b.valid.valid(row)
 	b.values = append(b.values, T(v))
 }
 
-func (b *numBuilder[T]) data(rows int) arrow.ArrayData {
-	return array.NewData(b.dt, rows, []*memory.Buffer{b.valid.buffer(), bufferOf(b.values)}, nil, b.valid.nulls, 0)
+func (b *numBuilder[T]) fill(rows int) {
+	if n := len(b.values); n < rows {
+		b.valid.null(n, rows)
+		b.values = zeros(b.values, rows-n)
+	}
 }
 
-func (b *numBuilder[T]) reset() { b.valid.reset(); b.values = b.values[:0] }
+func (b *numBuilder[T]) data(rows int) arrow.ArrayData {
+	return array.NewData(b.dt, rows, []*memory.Buffer{b.valid.buffer(), memory.NewBufferBytes(bytesOf(b.values))}, nil, b.valid.nulls, 0)
+}
+
+func (b *numBuilder[T]) write(s *streamWriter) {
+	s.node(len(b.values), b.valid.nulls)
+	b.valid.write(s)
+	s.buffer(bytesOf(b.values))
+}
+
+func (b *numBuilder[T]) dictionary() *dictBuilder { return nil }
+func (b *numBuilder[T]) reset()                   { b.valid.reset(); b.values = b.values[:0] }
 
 // idBuilder builds columns of IDs; they are never null.
 type idBuilder struct {
@@ -169,7 +256,7 @@ type idBuilder struct {
 	values []byte
 }
 
-func (b *idBuilder) append(e *Event) {
+func (b *idBuilder) append(e *Event, _ int) {
 	id := b.get(e)
 	b.values = append(b.values, id[:]...)
 }
@@ -178,16 +265,15 @@ func (b *idBuilder) data(rows int) arrow.ArrayData {
 	return array.NewData(b.dt, rows, []*memory.Buffer{nil, memory.NewBufferBytes(b.values)}, nil, 0, 0)
 }
 
-func (b *idBuilder) reset() { b.values = b.values[:0] }
-
-// valueBuilder builds the values of strings, plain or as codes of a dictionary.
-type valueBuilder interface {
-	// add appends s; an empty s is null if nullable.
-	add(s string, nullable bool)
-	count() int
-	array() arrow.ArrayData
-	reset()
+func (b *idBuilder) write(s *streamWriter) {
+	s.node(len(b.values)/len(ID{}), 0)
+	s.buffer(nil)
+	s.buffer(b.values)
 }
+
+func (b *idBuilder) fill(int)                 {}
+func (b *idBuilder) dictionary() *dictBuilder { return nil }
+func (b *idBuilder) reset()                   { b.values = b.values[:0] }
 
 // stringBuilder builds utf8 or binary values.
 type stringBuilder struct {
@@ -201,243 +287,72 @@ func newStringBuilder(dt arrow.DataType) *stringBuilder {
 	return &stringBuilder{dt: dt, offsets: []int32{0}}
 }
 
-func (b *stringBuilder) add(s string, nullable bool) {
-	b.valid.append(s != "" || !nullable)
+func (b *stringBuilder) add(s string) {
+	b.valid.valid(b.count())
 	b.bytes = append(b.bytes, s...)
 	b.offsets = append(b.offsets, int32(len(b.bytes)))
 }
 
 func (b *stringBuilder) count() int { return len(b.offsets) - 1 }
 
-func (b *stringBuilder) array() arrow.ArrayData {
-	return array.NewData(b.dt, b.count(),
-		[]*memory.Buffer{b.valid.buffer(), bufferOf(b.offsets), memory.NewBufferBytes(b.bytes)}, nil, b.valid.nulls, 0)
+func (b *stringBuilder) fill(rows int) {
+	if n := b.count(); n < rows {
+		b.valid.null(n, rows)
+		b.offsets = again(b.offsets, rows-n)
+	}
 }
+
+// again appends the last offset n times: nothing is added.
+func again(offsets []int32, n int) []int32 {
+	last := offsets[len(offsets)-1]
+	for range n {
+		offsets = append(offsets, last)
+	}
+	return offsets
+}
+
+func (b *stringBuilder) data(int) arrow.ArrayData {
+	return array.NewData(b.dt, b.count(), []*memory.Buffer{
+		b.valid.buffer(), memory.NewBufferBytes(bytesOf(b.offsets)), memory.NewBufferBytes(b.bytes),
+	}, nil, b.valid.nulls, 0)
+}
+
+func (b *stringBuilder) write(s *streamWriter) {
+	s.node(b.count(), b.valid.nulls)
+	b.valid.write(s)
+	s.buffer(bytesOf(b.offsets))
+	s.buffer(b.bytes)
+}
+
+func (b *stringBuilder) dictionary() *dictBuilder { return nil }
 
 func (b *stringBuilder) reset() {
 	b.valid.reset()
 	b.offsets, b.bytes = b.offsets[:1], b.bytes[:0]
 }
 
-// dictBuilder builds dictionary-encoded strings. Values keep their place in the map from
-// batch to batch, so that a value costs an allocation once and not once per batch.
-type dictBuilder struct {
-	valid   validity
-	codes   []int32
-	entries map[string]*dictEntry
-	batch   uint32
-	values  *stringBuilder
-	last    string
-	code    int32
-}
-
-type dictEntry struct {
-	key   string
-	batch uint32 // the batch in which code is valid
-	code  int32
-}
-
-// maxDictEntries bounds what a dictBuilder remembers between batches.
-const maxDictEntries = 1 << 16
-
-func newDictBuilder() *dictBuilder {
-	return &dictBuilder{
-		entries: make(map[string]*dictEntry), batch: 1, code: -1,
-		values: newStringBuilder(arrow.BinaryTypes.String),
-	}
-}
-
-func (b *dictBuilder) add(s string, nullable bool) {
-	if s == "" && nullable {
-		b.valid.append(false)
-		b.codes = append(b.codes, 0)
-		return
-	}
-	b.valid.append(true)
-	if b.code < 0 || s != b.last {
-		b.last, b.code = b.lookup(s)
-	}
-	b.codes = append(b.codes, b.code)
-}
-
-func (b *dictBuilder) lookup(s string) (string, int32) {
-	entry := b.entries[s]
-	if entry == nil {
-		entry = &dictEntry{key: strings.Clone(s)} // s may share memory with an event
-		b.entries[entry.key] = entry
-	}
-	if entry.batch != b.batch {
-		entry.batch, entry.code = b.batch, int32(b.values.count())
-		b.values.add(s, false)
-	}
-	return entry.key, entry.code
-}
-
-func (b *dictBuilder) count() int { return len(b.codes) }
-
-func (b *dictBuilder) array() arrow.ArrayData {
-	values := b.values.array()
-	defer values.Release()
-	return array.NewDataWithDictionary(dictionaryType(), len(b.codes),
-		[]*memory.Buffer{b.valid.buffer(), bufferOf(b.codes)}, b.valid.nulls, 0, values.(*array.Data))
-}
-
-func (b *dictBuilder) reset() {
-	b.valid.reset()
-	b.codes = b.codes[:0]
-	b.values.reset()
-	b.last, b.code = "", -1
-	b.batch++
-	if len(b.entries) > maxDictEntries || b.batch == 0 {
-		clear(b.entries)
-		b.batch = 1
-	}
-}
-
-type dictColumn struct {
-	get  func(*Event) string
-	dict *dictBuilder
-}
-
-func (c *dictColumn) append(e *Event)          { c.dict.add(c.get(e), true) }
-func (c *dictColumn) data(int) arrow.ArrayData { return c.dict.array() }
-func (c *dictColumn) reset()                   { c.dict.reset() }
-
 type stringColumn struct {
-	get    func(*Event) string
-	values *stringBuilder
+	*stringBuilder
+	get func(*Event) string
 }
 
-func (c *stringColumn) append(e *Event)          { c.values.add(c.get(e), true) }
-func (c *stringColumn) data(int) arrow.ArrayData { return c.values.array() }
-func (c *stringColumn) reset()                   { c.values.reset() }
+func (c *stringColumn) append(e *Event, row int) {
+	if s := c.get(e); s != "" {
+		c.fill(row)
+		c.add(s)
+	}
+}
 
 type bytesColumn struct {
-	get    func(*Event) []byte
-	values *stringBuilder
+	*stringBuilder
+	get func(*Event) []byte
 }
 
-func (c *bytesColumn) append(e *Event) {
+func (c *bytesColumn) append(e *Event, _ int) {
 	raw := c.get(e)
-	c.values.add(unsafe.String(unsafe.SliceData(raw), len(raw)), false)
-}
-func (c *bytesColumn) data(int) arrow.ArrayData { return c.values.array() }
-func (c *bytesColumn) reset()                   { c.values.reset() }
-
-// listBuilder builds lists of strings; none is null, since ClickHouse knows no null array.
-type listBuilder struct {
-	dt      arrow.DataType
-	offsets []int32
-	child   valueBuilder
+	c.add(unsafe.String(unsafe.SliceData(raw), len(raw)))
 }
 
-func (b *listBuilder) add(values []string) {
-	if len(b.offsets) == 0 {
-		b.offsets = append(b.offsets, 0)
-	}
-	for _, v := range values {
-		b.child.add(v, false)
-	}
-	b.offsets = append(b.offsets, int32(b.child.count()))
-}
-
-func (b *listBuilder) array() arrow.ArrayData {
-	child := b.child.array()
-	defer child.Release()
-	if len(b.offsets) == 0 {
-		b.offsets = append(b.offsets, 0)
-	}
-	return array.NewData(b.dt, len(b.offsets)-1,
-		[]*memory.Buffer{nil, bufferOf(b.offsets)}, []arrow.ArrayData{child}, 0, 0)
-}
-
-func (b *listBuilder) reset() {
-	b.offsets = b.offsets[:0]
-	b.child.reset()
-}
-
-type listColumn struct {
-	get   func(*Event) []string
-	lists listBuilder
-}
-
-func (c *listColumn) append(e *Event)          { c.lists.add(c.get(e)) }
-func (c *listColumn) data(int) arrow.ArrayData { return c.lists.array() }
-func (c *listColumn) reset()                   { c.lists.reset() }
-
-// mapData assembles a map array from the arrays of its keys and values.
-func mapData(dt *arrow.MapType, rows int, offsets []int32, keys, values arrow.ArrayData) arrow.ArrayData {
-	defer keys.Release()
-	defer values.Release()
-	entries := array.NewData(dt.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys, values}, 0, 0)
-	defer entries.Release()
-	return array.NewData(dt, rows, []*memory.Buffer{nil, bufferOf(offsets)}, []arrow.ArrayData{entries}, 0, 0)
-}
-
-type mapColumn struct {
-	get     func(*Event) []KeyValue
-	dt      *arrow.MapType
-	offsets []int32
-	keys    *dictBuilder
-	values  *stringBuilder
-}
-
-func (c *mapColumn) append(e *Event) {
-	entries := c.get(e)
-	for _, kv := range entries {
-		c.keys.add(kv.Key, false)
-		c.values.add(kv.Value, false)
-	}
-	if len(c.offsets) == 0 {
-		c.offsets = append(c.offsets, 0)
-	}
-	c.offsets = append(c.offsets, int32(c.keys.count()))
-}
-
-func (c *mapColumn) data(rows int) arrow.ArrayData {
-	return mapData(c.dt, rows, c.offsets, c.keys.array(), c.values.array())
-}
-
-func (c *mapColumn) reset() {
-	c.offsets = c.offsets[:0]
-	c.keys.reset()
-	c.values.reset()
-}
-
-type mapListColumn struct {
-	get     func(*Event) []KeyValues
-	dt      *arrow.MapType
-	offsets []int32
-	keys    *dictBuilder
-	values  listBuilder
-}
-
-func (c *mapListColumn) append(e *Event) {
-	entries := c.get(e)
-	for _, kv := range entries {
-		c.keys.add(kv.Key, false)
-		c.values.add(kv.Values)
-	}
-	if len(c.offsets) == 0 {
-		c.offsets = append(c.offsets, 0)
-	}
-	c.offsets = append(c.offsets, int32(c.keys.count()))
-}
-
-func (c *mapListColumn) data(rows int) arrow.ArrayData {
-	return mapData(c.dt, rows, c.offsets, c.keys.array(), c.values.array())
-}
-
-func (c *mapListColumn) reset() {
-	c.offsets = c.offsets[:0]
-	c.keys.reset()
-	c.values.reset()
-}
-
-func bufferOf[T int64 | int32 | uint16](values []T) *memory.Buffer {
-	if len(values) == 0 {
-		return memory.NewBufferBytes(nil)
-	}
-	size := len(values) * int(unsafe.Sizeof(values[0]))
-	return memory.NewBufferBytes(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), size))
+func bytesOf[T int64 | int32 | uint16](values []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(T(0))))
 }
