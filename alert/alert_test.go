@@ -150,7 +150,7 @@ func TestAlertTakesTheColumnOfItsName(t *testing.T) {
 			want = s
 		}
 		got := fmt.Sprint(value.Field(i).Interface())
-		if at, ok := value.Field(i).Interface().(time.Time); ok {
+		if at, ok := reflect.TypeAssert[time.Time](value.Field(i)); ok {
 			got = at.Format(time.RFC3339Nano)
 		}
 		if got != want || want == "" || want == "[]" {

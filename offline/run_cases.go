@@ -90,7 +90,11 @@ func runCase(result *CaseResult, m *ir.Meta, pack *ir.Pack, r *ir.Rule) error {
 	if err != nil {
 		return err
 	}
-	batch, err := Batch(events)
+	columns, err := caseColumns(result.Case)
+	if err != nil {
+		return err
+	}
+	batch, err := batchOf(events, func(i int, e *schemas.Event) error { return setColumns(e, columns[i]) })
 	if err != nil {
 		return fmt.Errorf("%s: case %q: %w", result.Case.Position, result.Case.Name, err)
 	}
@@ -120,6 +124,11 @@ func runCase(result *CaseResult, m *ir.Meta, pack *ir.Pack, r *ir.Rule) error {
 
 // Batch makes one batch of events, each a JSON text. The caller must release it.
 func Batch(events [][]byte) (arrow.RecordBatch, error) {
+	return batchOf(events, func(int, *schemas.Event) error { return nil })
+}
+
+// batchOf is Batch with more to be said of each event.
+func batchOf(events [][]byte, more func(i int, e *schemas.Event) error) (arrow.RecordBatch, error) {
 	decoder, builder := enrich.NewOffline(), schemas.NewBuilder()
 	var splitter split.Splitter
 	for i, event := range events {
@@ -131,6 +140,9 @@ func Batch(events [][]byte) (arrow.RecordBatch, error) {
 				return false
 			}
 			row, err := decoder.Event("test", item.Raw, &item.Fields, item.Damage)
+			if err == nil {
+				err = more(i, row)
+			}
 			if err != nil {
 				fault = err
 				return false

@@ -11,8 +11,6 @@ type Danger struct {
 }
 
 // Dangers returns the dangerous permissions whose ids stand in the columns dangerous and caller_dangerous, the worst first.
-//
-//nolint:funlen // a table
 func Dangers() []Danger {
 	return []Danger{
 		{"any-any", "critical", "everything, like cluster-admin"},

@@ -142,6 +142,7 @@ type relate struct {
 	left, right ref
 	relation    ir.Relation
 	cased       bool
+	within      int64
 }
 
 // columnPlan is a column that tests look at.
@@ -297,7 +298,7 @@ func (c *compiler) related(s *scope, in *ir.Relate) *test {
 	if known {
 		return t
 	}
-	t.relate = &relate{left: c.ref(s, in.Left), right: c.ref(s, in.Right), relation: in.Relation, cased: in.Cased}
+	t.relate = &relate{left: c.ref(s, in.Left), right: c.ref(s, in.Right), relation: in.Relation, cased: in.Cased, within: in.Within}
 	t.ref = ref{scope: s, access: accessRelate}
 	for _, side := range []struct {
 		field ir.Field

@@ -2,6 +2,7 @@ package rule_test
 
 import (
 	"encoding/json"
+	"math"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -41,6 +42,9 @@ func (g generator) newExpr(depth int, member bool) ir.Expr {
 				Expr: g.expr(depth-1, true), Empty: g.IntN(2) == 0,
 			}
 		}
+	}
+	if g.IntN(24) == 0 {
+		return &ir.Relate{Left: g.field(member), Right: g.field(member), Within: pick(g, int64(1), 2, 100, math.MaxInt64)}
 	}
 	if g.IntN(6) == 0 {
 		return &ir.Relate{

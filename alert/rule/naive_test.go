@@ -3,6 +3,7 @@ package rule_test
 import (
 	"bytes"
 	"encoding/json"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -183,6 +184,13 @@ func naiveRelated(r *ir.Relate, left, right any) bool {
 	b, n, also := naiveScalar(right)
 	m, numeric := asNumber(a, m, isNumber)
 	n, numericToo := asNumber(b, n, also)
+	if r.Within != 0 {
+		if !numeric || !numericToo || !m.IsInt() || !n.IsInt() {
+			return false
+		}
+		d := new(big.Rat).Sub(n, m)
+		return d.Sign() >= 0 && d.Cmp(new(big.Rat).SetInt64(r.Within)) <= 0
+	}
 	if !r.Cased {
 		a, b = naiveFold(a), naiveFold(b)
 	}

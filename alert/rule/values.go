@@ -138,6 +138,9 @@ func (e *Evaluator) relates(r *relate, d *document) bool {
 
 // holds compares two values: numbers by what they are worth, all else by text.
 func (r *relate) holds(a, b value, e *Evaluator) bool {
+	if r.within != 0 {
+		return r.near(a, b)
+	}
 	if order, decided := r.numbers(a, b); decided {
 		return related(order, r.relation)
 	}
@@ -155,6 +158,14 @@ func (r *relate) holds(a, b value, e *Evaluator) bool {
 		return (r.relation == ir.Same || r.relation == ir.Different || !mixed(a, b)) &&
 			related(strings.Compare(a.text, b.text), r.relation)
 	}
+}
+
+// near reports whether a is not after b and at most within before it.
+func (r *relate) near(a, b value) bool {
+	m, isNumber := parseNumber(a.text)
+	n, also := parseNumber(b.text)
+	// The difference of unsigned numbers does not overflow.
+	return isNumber && also && !m.IsFloat && !n.IsFloat && m.Int <= n.Int && uint64(n.Int)-uint64(m.Int) <= uint64(r.within)
 }
 
 // numbers compares two values that are to be compared as numbers: two numbers, and for an order

@@ -114,6 +114,9 @@ type Relate struct {
 	Left, Right Field
 	Relation    Relation
 	Cased       bool
+	// Within, if not 0, replaces Relation: both are whole numbers, and Left is not greater than Right and at most this
+	// much less. Times are numbers of microseconds.
+	Within int64
 
 	Position Position
 }
@@ -134,6 +137,9 @@ func (e *Elements) String() string {
 }
 
 func (r *Relate) String() string {
+	if r.Within != 0 {
+		return fmt.Sprintf("%s within %d before %s", r.Left, r.Within, r.Right)
+	}
 	s := fmt.Sprintf("%s %s %s", r.Left, r.Relation, r.Right)
 	if r.Cased {
 		s += " cased"

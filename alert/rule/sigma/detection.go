@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -235,6 +236,8 @@ func (p *parser) tests(m member, field ir.Field, mods *modifiers, values []*yaml
 	switch {
 	case mods.form == "exists":
 		return p.exists(m, field)
+	case mods.form == "within":
+		return p.within(m, field)
 	case mods.form == "fieldref":
 		return p.fieldrefs(m, field, mods, values, s)
 	case len(values) == 1 && m.value.Kind != yaml.SequenceNode && isNull(values[0]) && mods.plain():
@@ -285,6 +288,24 @@ func (p *parser) exists(m member, field ir.Field) ir.Expr {
 		return test
 	}
 	return ir.Not{Expr: test}
+}
+
+// within asks of a time that it was at most so long before the event. It is auditmill's own: Sigma compares no times.
+func (p *parser) within(m member, field ir.Field) ir.Expr {
+	at, _ := p.fields.Resolve("event_time")
+	if field.Source != ir.Column || field.Type != at.Type {
+		p.fault(m.key, m.name, "is no column of times", "within takes a column such as grant_since or minted_at")
+		return nil
+	}
+	before := len(p.faults)
+	span := p.duration(m.value, m.name)
+	if len(p.faults) == before && span < time.Microsecond {
+		p.fault(m.value, m.name, "is no time at all", "write such as 15m")
+	}
+	if len(p.faults) > before {
+		return nil
+	}
+	return &ir.Relate{Left: field, Right: at, Relation: ir.LessOrEqual, Within: span.Microseconds(), Position: p.at(m.key)}
 }
 
 // fieldrefs compares field with the fields that the values name.

@@ -337,7 +337,7 @@ a.yml:10:38: x-auditmill.cases.event: must be a mapping, is a list; write the pa
 a.yml:11:25: x-auditmill.cases.alerts: must be a whole number, not negative; write such as 3
 a.yml:11:38: x-auditmill.cases.events: has no event; write event: {…}
 a.yml:11:46: x-auditmill.cases.events.after: "soon" is not a span of time; write a whole number and one of s, m, h, d, w, M, y, such as 15m
-a.yml:11:52: x-auditmill.cases.events.color: is unknown; known are event, after, repeat, every
+a.yml:11:52: x-auditmill.cases.events.color: is unknown; known are event, columns, after, repeat, every
 a.yml:12:7: x-auditmill.cases: the case must have event or events, one of them; write event: {…}`
 	if err == nil {
 		t.Fatal("no error")

@@ -113,7 +113,8 @@ func (p *parser) oneCase(n *yaml.Node, field string) (ir.Case, bool) {
 	before := len(p.faults)
 	c := ir.Case{Position: p.at(n), Alerts: -1}
 	members, _ := p.members(n, field)
-	events := 0
+	events, single := 0, false
+	var columns *yaml.Node
 	for _, m := range members {
 		switch m.name {
 		case "case":
@@ -128,6 +129,9 @@ func (p *parser) oneCase(n *yaml.Node, field string) (ir.Case, bool) {
 			c.Alerts = p.count(m.value, field+".alerts")
 		case "event":
 			c.Events, events = append(c.Events, ir.CaseEvent{JSON: p.json(m.value, field+".event"), Repeat: 1}), events+1
+			single = true
+		case "columns":
+			columns = m.value
 		case "events":
 			events++
 			if m.value.Kind != yaml.SequenceNode {
@@ -138,13 +142,25 @@ func (p *parser) oneCase(n *yaml.Node, field string) (ir.Case, bool) {
 				c.Events = append(c.Events, p.caseEvent(item, field+".events"))
 			}
 		default:
-			p.fault(m.key, field+"."+m.name, "is unknown", "known are case, match, alerts, event, events")
+			p.fault(m.key, field+"."+m.name, "is unknown", "known are case, match, alerts, event, columns, events")
 		}
 	}
+	p.caseColumns(columns, field+".columns", &c, single)
 	if len(p.faults) == before {
 		p.completeCase(n, field, &c, events)
 	}
 	return c, len(p.faults) == before
+}
+
+// caseColumns reads the columns that stand beside event; n is nil if there are none.
+func (p *parser) caseColumns(n *yaml.Node, field string, c *ir.Case, single bool) {
+	switch {
+	case n == nil:
+	case single:
+		c.Events[0].Columns = p.json(n, field)
+	default:
+		p.fault(n, field, "is for a case of one event", "write it beside each event of events")
+	}
 }
 
 // completeCase checks that a case has what every case needs; events is how often it states them.
@@ -167,6 +183,8 @@ func (p *parser) caseEvent(n *yaml.Node, field string) ir.CaseEvent {
 		switch m.name {
 		case "event":
 			e.JSON = p.json(m.value, at)
+		case "columns":
+			e.Columns = p.json(m.value, at)
 		case "after":
 			e.After = p.duration(m.value, at)
 		case "every":
@@ -174,7 +192,7 @@ func (p *parser) caseEvent(n *yaml.Node, field string) ir.CaseEvent {
 		case "repeat":
 			e.Repeat = p.count(m.value, at)
 		default:
-			p.fault(m.key, at, "is unknown", "known are event, after, repeat, every")
+			p.fault(m.key, at, "is unknown", "known are event, columns, after, repeat, every")
 		}
 	}
 	if e.JSON == nil {

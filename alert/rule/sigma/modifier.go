@@ -12,7 +12,7 @@ import (
 
 // modifiers are those of one detection item.
 type modifiers struct {
-	// form is what the value is: empty for text, re, cidr, exists, fieldref, compare, time.
+	// form is what the value is: empty for text, re, cidr, exists, fieldref, compare, time, within.
 	form string
 	// steps change a text, or tie an expression or another field to a part of the value, in the order written.
 	steps    []string
@@ -26,7 +26,7 @@ type modifiers struct {
 }
 
 const supported = "contains, startswith, endswith, re, i, m, s, cidr, exists, all, cased, neq, gt, gte, lt, lte, " +
-	"fieldref, expand, base64, base64offset, wide, utf16, utf16le, utf16be, windash, minute, hour, day, week, month, year"
+	"fieldref, expand, base64, base64offset, wide, utf16, utf16le, utf16be, windash, minute, hour, day, week, month, year, within"
 
 // relationOf returns the relation that a modifier stands for; empty if it is none.
 func relationOf(name string) ir.Relation {
@@ -78,7 +78,7 @@ func (p *parser) modifier(key *yaml.Node, m *modifiers, name string, before []st
 		}
 	}
 	switch name {
-	case "re", "cidr", "exists":
+	case "re", "cidr", "exists", "within":
 		first()
 		m.form = name
 	case "minute", "hour", "day", "week", "month", "year":
@@ -148,8 +148,8 @@ func (m *modifiers) contradiction(names []string) (problem, remedy string) {
 	switch {
 	case len(places) > 1:
 		return fmt.Sprintf("the modifiers %q and %q exclude each other", places[0], places[1]), "keep one"
-	case m.form == "exists" && len(names) > 1:
-		return "exists goes with no other modifier", "test the value in an item of its own"
+	case (m.form == "exists" || m.form == "within") && len(names) > 1:
+		return m.form + " goes with no other modifier", "test the value in an item of its own"
 	case m.form != "" && len(changes) > 0:
 		return fmt.Sprintf("%s changes texts and does not go with %s", changes[0], m.formName()), "remove one"
 	case m.form != "" && m.form != "re" && m.form != "fieldref" && len(places) > 0:

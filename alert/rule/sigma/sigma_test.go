@@ -23,6 +23,18 @@ func parse(text string) ([]ir.Rule, error) {
 func TestFaults(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"not YAML", "title: [", `r.yml:1: not YAML: did not find expected node content; check indentation and quotes`},
+		{
+			"within", head + "detection:\n  a: {user|within: 5m}\n  b: {grant_since|within: soon}\n  c: {grant_since|within: 0s}\n  d: {grant_since|within|neq: 5m}\n  condition: a",
+			`r.yml:4:7: user|within: is no column of times; within takes a column such as grant_since or minted_at
+r.yml:5:27: grant_since|within: "soon" is not a span of time; write a whole number and one of s, m, h, d, w, M, y, such as 15m
+r.yml:6:27: grant_since|within: is no time at all; write such as 15m
+r.yml:7:7: grant_since|within|neq: within goes with no other modifier; test the value in an item of its own`,
+		},
+		{
+			"columns of a case", head + "x-auditmill:\n  cases:\n    - {case: a, alerts: 1, events: [{event: {}, columns: 5}], columns: {team: x}}\ndetection: {s: {verb: get}, condition: s}",
+			`r.yml:5:58: x-auditmill.cases.events.columns: must be a mapping, is a number; write the part of an audit event that the case is about
+r.yml:5:72: x-auditmill.cases.columns: is for a case of one event; write it beside each event of events`,
+		},
 		{"tab", "title: a\n\tid: b", `r.yml:2: not YAML: found a tab character that violates indentation; check indentation and quotes`},
 		{"empty", "", `r.yml: the file holds no rule; write one, or leave the file out`},
 		{"list", "- a", `r.yml:1:1: must be a mapping, is a list`},
