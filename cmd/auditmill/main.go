@@ -100,7 +100,7 @@ Configuration comes from --config FILE, AUDITMILL_* variables and --set key=valu
 	}
 	add("all", newDemo(&o), newUp(&o))
 	add("services", newIngest(&o), newEnrich(&o), newAlert(&o), newLoad(&o), newWatch(&o))
-	add("tools", newTopics(&o), newMigrate(&o), newReplay(&o), newTail(&o), newQuery(&o), newRules(&o), newSilence(&o), newRBAC(), newConfig(&o), newEmbedded(&o), newVersion())
+	add("tools", newTopics(&o), newMigrate(&o), newReplay(&o), newTail(&o), newQuery(&o), newRules(&o), newSilence(&o), newContext(&o), newRBAC(&o), newConfig(&o), newEmbedded(&o), newVersion())
 	return root
 }
 

@@ -24,50 +24,76 @@ type rbacFlags struct {
 	name      string
 	groups    []string
 	asJSON    bool
+	output    output
 }
 
-func newRBAC() *cobra.Command {
+func newRBAC(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rbac",
 		Short: "Say who may do what, through which grant, now or at any moment of the past",
-		Long: `Answer from what 'kubectl get -o json' printed and from recorded audit events: which grants allow a user a request, who
-else may, and what a user holds. State between two dumps is followed through the events.`,
-		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments --context dumps/
+		Long: `Answer which grants allow a user a request, who else may, and what a user holds: from what is known now of the cluster, read from
+Kafka as 'auditmill context list' shows it, or from what 'kubectl get -o json' printed and from recorded audit events, if --context or
+--events name some. --at asks for a moment of the past.
+
+Service accounts are in the groups that follow from their name, people in those that were imported for them; --group adds others.
+A time after "before" is when somebody looked: the grant may be older.`,
+		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments
+  auditmill rbac why prod alice@example.com get secrets -n payments --at 24h
   auditmill rbac who-can prod create pods/exec -n kube-system --context dumps/
   auditmill rbac holds prod system:serviceaccount:ci:deployer --context dumps/ --events audit.jsonl.gz`,
 	}
-	cmd.AddCommand(newRBACWhy(), newRBACWhoCan(), newRBACHolds())
+	cmd.AddCommand(newRBACWhy(o), newRBACWhoCan(o), newRBACHolds(o))
 	return cmd
 }
 
 func (f *rbacFlags) add(cmd *cobra.Command, request, groups bool) {
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.sources.Dumps, "context", nil, "`PATH[@TIME]` of what kubectl get -o json printed, a file or a directory; without a time it is taken to be older than the events; may be repeated")
-	flags.StringArrayVar(&f.sources.Events, "events", nil, "`FILE` of audit events that change it; may be repeated")
-	flags.StringVar(&f.at, "at", "", "`when`: a time (2026-11-01T12:00:00Z) or a duration before now (24h) (default: after all events)")
-	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
+	flags.StringArrayVar(&f.sources.Dumps, "context", nil, "`PATH[@TIME]` of what kubectl get -o json printed, a file or a directory, instead of Kafka; without a time it is taken to be older than the events; may be repeated")
+	flags.StringArrayVar(&f.sources.Events, "events", nil, "`FILE` of audit events that change it, instead of Kafka; may be repeated")
+	flags.StringVar(&f.at, "at", "", "`when`: a time (2026-11-01T12:00:00Z) or a duration before now (24h) (default: after all that is known)")
+	flags.BoolVar(&f.asJSON, "json", false, "the same as --output json")
+	f.output.add(cmd)
 	if request {
 		flags.StringVarP(&f.namespace, "namespace", "n", "", "`namespace` of the request (default: the whole cluster)")
 		flags.StringVar(&f.name, "name", "", "`name` of the object")
 	}
 	if groups {
-		flags.StringArrayVarP(&f.groups, "group", "g", nil, "`group` of the user, besides those that follow from its name; may be repeated")
+		flags.StringArrayVarP(&f.groups, "group", "g", nil, "`group` of the user, besides those that follow from its name and those that were imported; may be repeated")
 	}
 }
 
-// state reads the sources and returns the state that is asked about.
-func (f *rbacFlags) state(cmd *cobra.Command, cluster string) (*context.State, error) {
+// asked is what is known of the cluster that is asked about.
+type asked struct {
+	store *context.Store
+	state *context.State
+	at    time.Time
+}
+
+// read reads what is known of the cluster, from the files that are named or from Kafka.
+func (f *rbacFlags) read(cmd *cobra.Command, o *options, cluster string) (*asked, error) {
+	if err := f.output.check(); err != nil {
+		return nil, err
+	}
+	f.asJSON = f.asJSON || f.output.json()
 	at, err := moment("--at", f.at)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := interruptible(cmd.Context())
-	defer stop()
-	store, err := access.Load(ctx, cluster, f.sources, func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "note:", err) })
+	a := &asked{at: at}
+	remedy := "name older dumps with --context, or events with --events"
+	if len(f.sources.Dumps)+len(f.sources.Events) > 0 {
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		a.store, err = access.Load(ctx, cluster, f.sources, func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "note:", err) })
+	} else {
+		remedy = "'auditmill context list' names what is known; 'auditmill watch' and 'auditmill context import' tell more"
+		a.store, err = o.loadContext(cmd)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return access.State(store, cluster, at)
+	a.state, err = access.State(a.store, cluster, at, remedy)
+	return a, err
 }
 
 func (f *rbacFlags) request(verb, resource string) *rbac.Request {
@@ -76,27 +102,39 @@ func (f *rbacFlags) request(verb, resource string) *rbac.Request {
 	return &q
 }
 
-func (f *rbacFlags) groupsOf(user string) []string {
-	return append(rbac.GroupsOf(user), f.groups...)
+// groupsOf returns the groups of a user, and who that is.
+func (f *rbacFlags) groupsOf(a *asked, cluster, user string) ([]string, *context.Item) {
+	groups, person := access.Groups(a.store, cluster, user, a.at)
+	for _, g := range f.groups {
+		if !slices.Contains(groups, g) {
+			groups = append(groups, g)
+		}
+	}
+	return groups, person
 }
 
-func newRBACWhy() *cobra.Command {
+func newRBACWhy(o *options) *cobra.Command {
 	var f rbacFlags
 	cmd := &cobra.Command{
 		Use:   "why CLUSTER USER VERB RESOURCE",
 		Short: "Say which grants allow a user a request",
-		Long: `Print every binding, role, rule and subject that allows the user the request, and how much the user may do besides.
-RESOURCE is written pods, pods/exec, deployments.apps/scale, or /healthz for a path. Exit status 1: it is not allowed.`,
-		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments -g team-payments --context dumps/
-  auditmill rbac why prod system:serviceaccount:ci:deployer create pods/exec -n web --context dumps/ --events audit.jsonl.gz --at 2026-11-21T03:31:00Z`,
+		Long: `Print every binding, role, rule and subject that allows the user the request, since when and by whom, and how much the user may do
+besides. RESOURCE is written pods, pods/exec, deployments.apps/scale, or /healthz for a path. Exit status 1: it is not allowed.`,
+		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments --at 2026-11-21T03:31:00Z
+  auditmill rbac why prod alice@example.com get secrets -n payments -g team-payments --context dumps/
+  auditmill rbac why prod system:serviceaccount:ci:deployer create pods/exec -n web --context dumps/ --events audit.jsonl.gz`,
 		Args: exactly(4),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := f.state(cmd, args[0])
+			a, err := f.read(cmd, o, args[0])
 			if err != nil {
 				return err
 			}
 			user := args[1]
-			answer := access.Why(state, user, f.groupsOf(user), f.request(args[2], args[3]))
+			groups, person := f.groupsOf(a, args[0], user)
+			answer := access.Why(a.state, user, groups, f.request(args[2], args[3]))
+			if person != nil {
+				answer.ID, answer.Person = person.Key.Name, person.Object.Person
+			}
 			if f.asJSON {
 				if err := printJSON(cmd.OutOrStdout(), answer); err != nil {
 					return err
@@ -109,60 +147,72 @@ RESOURCE is written pods, pods/exec, deployments.apps/scale, or /healthz for a p
 			}
 			return nil
 		},
+		ValidArgsFunction: completeArguments(o, "cluster", "", "verb", "resource"),
 	}
 	f.add(cmd, true, true)
 	return cmd
 }
 
-func newRBACWhoCan() *cobra.Command {
+func newRBACWhoCan(o *options) *cobra.Command {
 	var f rbacFlags
 	cmd := &cobra.Command{
 		Use:   "who-can CLUSTER VERB RESOURCE",
 		Short: "Say who may make a request, and by which grants",
-		Long: `Print every user, group and service account that some binding allows the request. Members of system:masters may do
-everything besides. RESOURCE is written as for 'auditmill rbac why'.`,
-		Example: `  auditmill rbac who-can prod get secrets -n payments --context dumps/
+		Long: `Print every user, group and service account that some binding allows the request, since when and by whom. Members of
+system:masters may do everything besides. RESOURCE is written as for 'auditmill rbac why'.`,
+		Example: `  auditmill rbac who-can prod get secrets -n payments
   auditmill rbac who-can prod create pods/exec -n kube-system --context dumps/`,
 		Args: exactly(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := f.state(cmd, args[0])
+			a, err := f.read(cmd, o, args[0])
 			if err != nil {
 				return err
 			}
-			matches := rbac.WhoCan(state, f.request(args[1], args[2]))
+			grants := access.Grants(a.state, rbac.WhoCan(a.state, f.request(args[1], args[2])))
 			if f.asJSON {
-				return printJSON(cmd.OutOrStdout(), matches)
+				return printJSON(cmd.OutOrStdout(), grants)
 			}
-			return printMatches(cmd.OutOrStdout(), matches)
+			noteIncomplete(cmd.OutOrStdout(), a.state)
+			return printGrants(cmd.OutOrStdout(), grants)
 		},
+		ValidArgsFunction: completeArguments(o, "cluster", "verb", "resource"),
 	}
 	f.add(cmd, true, false)
 	return cmd
 }
 
-func newRBACHolds() *cobra.Command {
+func newRBACHolds(o *options) *cobra.Command {
 	var f rbacFlags
 	cmd := &cobra.Command{
 		Use:   "holds CLUSTER USER",
 		Short: "Say which roles a user holds, and how much that is",
-		Long:  `Print the bindings of a user with their rules, the breadth of the rights from 0 to 100, and the dangerous permissions among them.`,
-		Example: `  auditmill rbac holds prod alice@example.com -g team-payments -g developers --context dumps/
+		Long: `Print the bindings of a user with their rules, since when and by whom, the breadth of the rights from 0 to 100, and the dangerous
+permissions among them.`,
+		Example: `  auditmill rbac holds prod alice@example.com
+  auditmill rbac holds prod alice@example.com -g team-payments -g developers --context dumps/
   auditmill rbac holds prod system:serviceaccount:ci:deployer --context dumps/ --events audit.jsonl.gz --at 2026-11-21T03:31:00Z`,
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := f.state(cmd, args[0])
+			a, err := f.read(cmd, o, args[0])
 			if err != nil {
 				return err
 			}
-			r, groups := rbac.NewResolver(), f.groupsOf(args[1])
-			holdings, standing := r.Holds(state, args[1], groups), r.Standing(state, args[1], groups)
+			groups, person := f.groupsOf(a, args[0], args[1])
+			r := rbac.NewResolver()
+			holdings, standing := r.Holds(a.state, args[1], groups), r.Standing(a.state, args[1], groups)
 			if f.asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string]any{"holds": holdings, "standing": standing})
+				return printHoldingsJSON(cmd.OutOrStdout(), a, groups, holdings, standing)
 			}
-			printHoldings(cmd.OutOrStdout(), holdings)
-			printStanding(cmd.OutOrStdout(), standing)
+			out := cmd.OutOrStdout()
+			if person != nil {
+				printPerson(out, args[1], person.Key.Name, person.Object.Person, groups)
+			}
+			noteIncomplete(out, a.state)
+			printHoldings(out, a.state, holdings)
+			printStanding(out, standing)
 			return nil
 		},
+		ValidArgsFunction: completeArguments(o, "cluster"),
 	}
 	f.add(cmd, false, true)
 	return cmd
@@ -185,19 +235,24 @@ func printJSON(out io.Writer, v any) error {
 }
 
 func printAnswer(out io.Writer, a *access.Answer) error {
+	if a.Person != nil {
+		printPerson(out, a.User, a.ID, a.Person, a.Groups)
+	}
 	switch {
 	case a.Masters:
 		fmt.Fprintln(out, "allowed: members of system:masters may do everything")
+	case len(a.Matches) == 1:
+		fmt.Fprintln(out, "allowed in 1 way")
 	case a.Allowed:
 		fmt.Fprintf(out, "allowed in %d ways\n", len(a.Matches))
 	default:
 		fmt.Fprintln(out, "not allowed by RBAC")
 	}
 	if !a.Complete {
-		fmt.Fprintln(out, "not all roles and bindings are known: there may be more")
+		fmt.Fprintln(out, incomplete)
 	}
 	if len(a.Matches) > 0 {
-		if err := printMatches(out, a.Matches); err != nil {
+		if err := printGrants(out, a.Matches); err != nil {
 			return err
 		}
 	}
@@ -205,14 +260,55 @@ func printAnswer(out io.Writer, a *access.Answer) error {
 	return nil
 }
 
-func printMatches(out io.Writer, matches []rbac.Match) error {
+const incomplete = "not all roles and bindings are known: there may be more"
+
+func noteIncomplete(out io.Writer, state *context.State) {
+	if !state.CompleteRBAC() || state.Doubtful() {
+		fmt.Fprintln(out, incomplete)
+	}
+}
+
+// printPerson says who a user is, and in which groups that person is.
+func printPerson(out io.Writer, user, id string, p *context.PersonInfo, groups []string) {
+	fmt.Fprintf(out, "%s is %s", printableText(user), printableText(id))
+	var about []string
+	for _, text := range []string{p.Name, p.Team, map[string]string{"false": "left"}[p.Active]} {
+		if text != "" {
+			about = append(about, printableText(text))
+		}
+	}
+	if len(about) > 0 {
+		fmt.Fprintf(out, " (%s)", strings.Join(about, ", "))
+	}
+	fmt.Fprintf(out, ", in the groups %s\n", printableText(strings.Join(groups, ", ")))
+}
+
+func printGrants(out io.Writer, grants []access.Grant) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SUBJECT\tBINDING\tROLE\tRULE")
-	for _, m := range matches {
-		fmt.Fprintf(w, "%s %s\t%s %s\t%s %s\t%d\n", m.SubjectKind, printableText(m.Subject), m.BindingKind, printableText(m.Binding),
-			m.RoleKind, printableText(m.Role), m.Rule)
+	fmt.Fprintln(w, "SUBJECT\tBINDING\tROLE\tRULE\tSINCE\tBY")
+	for i := range grants {
+		g := &grants[i]
+		fmt.Fprintf(w, "%s %s\t%s %s\t%s %s\t%d\t%s\t%s\n", g.SubjectKind, printableText(g.Subject), g.BindingKind, printableText(g.Binding),
+			g.RoleKind, printableText(g.Role), g.Rule, sinceText(g.Since, g.Exact, g.Created), printableText(g.By))
 	}
 	return w.Flush()
+}
+
+// sinceText says since when something is so, as far as is known.
+func sinceText(since time.Time, exact bool, created time.Time) string {
+	switch {
+	case exact:
+		return stamp(since)
+	case !created.IsZero() && !created.Before(since.Truncate(time.Second)):
+		return stamp(created)
+	case created.IsZero() && since.IsZero():
+		return "unknown"
+	case created.IsZero():
+		return "before " + stamp(since)
+	case since.IsZero():
+		return "created " + stamp(created)
+	}
+	return "before " + stamp(since) + ", created " + stamp(created)
 }
 
 func printStanding(out io.Writer, s *rbac.Standing) {
@@ -228,11 +324,16 @@ func printStanding(out io.Writer, s *rbac.Standing) {
 	}
 }
 
-func printHoldings(out io.Writer, holdings []rbac.Holding) {
-	for _, h := range holdings {
+func printHoldings(out io.Writer, state *context.State, holdings []rbac.Holding) {
+	for i := range holdings {
+		h := &holdings[i]
 		fmt.Fprintf(out, "%s → %s", printableText(h.Binding.String()), printableText(h.Role.String()))
-		if h.From > 0 {
-			fmt.Fprintf(out, ", since %s", stamp(time.UnixMicro(h.From)))
+		if item, ok := state.Get(h.Binding); ok {
+			g := access.GrantOf(item)
+			fmt.Fprintf(out, ", since %s", sinceText(g.Since, g.Exact, g.Created))
+			if g.By != "" {
+				fmt.Fprint(out, ", by "+printableText(g.By))
+			}
 		}
 		if h.Missing {
 			fmt.Fprint(out, ", which does not exist")
@@ -245,6 +346,28 @@ func printHoldings(out io.Writer, holdings []rbac.Holding) {
 			fmt.Fprintf(out, "  %s\n", ruleText(&r))
 		}
 	}
+}
+
+func printHoldingsJSON(out io.Writer, a *asked, groups []string, holdings []rbac.Holding, standing *rbac.Standing) error {
+	type holding struct {
+		rbac.Holding
+		Since  time.Time `json:"Since,omitzero"`
+		Exact  bool
+		By     string
+		Source string
+	}
+	all := make([]holding, 0, len(holdings))
+	for i := range holdings {
+		h := holding{Holding: holdings[i]}
+		if item, ok := a.state.Get(h.Binding); ok {
+			g := access.GrantOf(item)
+			h.Since, h.Exact, h.By, h.Source = g.Since, g.Exact, g.By, g.Source
+		}
+		all = append(all, h)
+	}
+	return printJSON(out, map[string]any{
+		"groups": groups, "holds": all, "standing": standing, "complete": a.state.CompleteRBAC() && !a.state.Doubtful(),
+	})
 }
 
 // ruleText writes a rule in a line: verbs, resources with their groups or paths, names.

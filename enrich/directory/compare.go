@@ -145,15 +145,54 @@ func flattenInto(fields map[string]value, path string, v any) {
 }
 
 func plainText(v any) string {
-	if text, ok := v.(string); ok {
-		return text
-	}
-	if v == nil {
+	switch v := v.(type) {
+	case nil:
 		return ""
+	case string:
+		return v
+	case map[string]any:
+		if text, ok := subjectText(v); ok {
+			return text
+		}
+		if text, ok := ruleText(v); ok {
+			return text
+		}
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
 		return ""
 	}
 	return string(text)
+}
+
+// subjectText writes what has a kind and a name, such as a subject or an owner.
+func subjectText(v map[string]any) (string, bool) {
+	kind, hasKind := v["kind"].(string)
+	name, hasName := v["name"].(string)
+	if namespace, ok := v["namespace"].(string); ok {
+		name = namespace + "/" + name
+	}
+	return kind + " " + name, hasKind && hasName
+}
+
+// ruleText writes a rule of a role: verbs, groups and resources, names and paths, each if there are any.
+func ruleText(v map[string]any) (string, bool) {
+	if _, ok := v["verbs"]; !ok {
+		return "", false
+	}
+	var parts []string
+	for _, name := range []string{"verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs"} {
+		list, ok := v[name].([]any)
+		if !ok || len(list) == 0 {
+			continue
+		}
+		texts := make([]string, len(list))
+		for i := range list {
+			if texts[i] = plainText(list[i]); texts[i] == "" {
+				texts[i] = "core"
+			}
+		}
+		parts = append(parts, name+"="+strings.Join(texts, ","))
+	}
+	return "(" + strings.Join(parts, " ") + ")", true
 }

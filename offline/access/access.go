@@ -1,10 +1,12 @@
-// Package access answers who may do what, and by which grants, from dumps of a cluster and recorded events: the state
-// at any time between them.
+// Package access answers who may do what, and by which grants, at any time that is known: from what a store has, or from dumps
+// of a cluster and recorded events.
 package access
 
 import (
 	stdcontext "context"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,8 +78,9 @@ func dumpAt(text string) (path string, from int64, err error) {
 	return text[:i], t.UnixMicro(), nil
 }
 
-// State returns the state of a cluster at a time, or the last one for the zero time.
-func State(store *context.Store, cluster string, at time.Time) (*context.State, error) {
+// State returns the state of a cluster at a time, or the last one for the zero time. remedy is what to do where nothing is
+// known.
+func State(store *context.Store, cluster string, at time.Time, remedy string) (*context.State, error) {
 	c := store.Cluster(cluster)
 	state := c.Latest()
 	if !at.IsZero() {
@@ -86,30 +89,126 @@ func State(store *context.Store, cluster string, at time.Time) (*context.State, 
 	switch {
 	case state != nil:
 		return state, nil
-	case c == nil:
-		return nil, fmt.Errorf("nothing is known of cluster %q: name dumps with --context or events with --events", cluster)
+	case c.Latest() == nil:
+		return nil, fmt.Errorf("nothing is known of cluster %q: %s", cluster, remedy)
 	}
-	return nil, fmt.Errorf("nothing is known of cluster %q at %s: name an older dump with --context", cluster, at.Format(time.RFC3339))
+	return nil, fmt.Errorf("nothing is known of cluster %q at %s, only from %s on: %s", cluster, at.UTC().Format(time.RFC3339), first(c), remedy)
+}
+
+// first is from when on something is known.
+func first(c *context.Cluster) (text string) {
+	c.Between(math.MinInt64, math.MaxInt64, func(s *context.State) bool {
+		text = time.UnixMicro(s.From()).UTC().Format(time.RFC3339)
+		return false
+	})
+	return text
+}
+
+// Groups returns the groups that a user of a cluster is in by name, and by the people and groups that are known at a time, the
+// zero time for the last. person is nil if nobody is known by that name.
+func Groups(store *context.Store, cluster, user string, at time.Time) (groups []string, person *context.Item) {
+	when := int64(math.MaxInt64)
+	if !at.IsZero() {
+		when = at.UnixMicro()
+	}
+	groups = rbac.GroupsOf(user)
+	person = store.Person(cluster, user, when)
+	if person == nil || person.Object == nil || person.Object.Person == nil {
+		return groups, nil
+	}
+	known := slices.Clone(person.Object.Person.Groups)
+	for item := range store.Cluster(context.Organization).Objects(context.Group, when) {
+		if item.Object != nil && item.Object.Group != nil && slices.Contains(item.Object.Group.Members, person.Key.Name) {
+			known = append(known, item.Key.Name)
+		}
+	}
+	slices.Sort(known)
+	// What is a group of a cluster alone, nobody outside of it can be put into.
+	known = slices.DeleteFunc(slices.Compact(known), func(g string) bool { return strings.HasPrefix(g, "system:") })
+	return append(groups, known...), person
+}
+
+// Grant is one way in which a request is allowed, and since when.
+type Grant struct {
+	rbac.Match
+	// Since is since when the binding, or its role if that changed later, is as it is. If Exact is false, that is when somebody
+	// looked: it may have been so before, up to since Created, when the younger of both was created.
+	Since   time.Time `json:"since,omitzero"`
+	Exact   bool      `json:"exact,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+	By      string    `json:"by,omitempty"`     // the actor that made it so, if that is recorded
+	Source  string    `json:"source,omitempty"` // where it is known from
+	Stale   bool      `json:"stale,omitempty"`  // it changed since in a way that is not known
+}
+
+// Grants says of matches since when they are so.
+func Grants(state *context.State, matches []rbac.Match) []Grant {
+	grants := make([]Grant, 0, len(matches))
+	for _, m := range matches {
+		g := Grant{Match: m}
+		binding := context.Key{Kind: context.ParseKind(m.BindingKind), Name: m.Binding}
+		role := context.Key{Kind: context.ParseKind(m.RoleKind), Name: m.Role}
+		if binding.Kind == context.RoleBinding {
+			binding.Namespace, binding.Name, _ = strings.Cut(m.Binding, "/")
+		}
+		if role.Kind == context.Role {
+			role.Namespace = binding.Namespace
+		}
+		for _, key := range []context.Key{binding, role} {
+			if item, ok := state.Get(key); ok {
+				g.include(item)
+			}
+		}
+		grants = append(grants, g)
+	}
+	return grants
+}
+
+// GrantOf says of a binding alone since when it is so.
+func GrantOf(binding *context.Item) (g Grant) {
+	g.include(binding)
+	return g
+}
+
+// include makes the grant as young as an item.
+func (g *Grant) include(item *context.Item) {
+	g.Stale = g.Stale || item.Stale
+	if item.Object != nil {
+		if t, err := time.Parse(time.RFC3339, item.Object.Metadata.CreationTimestamp); err == nil && t.After(g.Created) {
+			g.Created = t.UTC()
+		}
+	}
+	since := time.UnixMicro(item.From).UTC()
+	if g.Source != "" && !since.After(g.Since) {
+		return
+	}
+	g.Source, g.By = item.Source, item.By
+	if g.Since = since; item.From <= 0 {
+		g.Since = time.Time{} // a dump that is older than all that is known
+	}
+	g.Exact = item.Source == context.SourceAudit || item.Source == context.SourceAggregation
 }
 
 // Answer is the answer to whether a user may do something.
 type Answer struct {
-	Allowed  bool           `json:"allowed"`
-	Masters  bool           `json:"masters,omitempty"` // by being in system:masters, whatever the matches say
-	Complete bool           `json:"complete"`          // all roles and bindings are known
-	Matches  []rbac.Match   `json:"matches"`
-	Standing *rbac.Standing `json:"standing"`
+	User     string              `json:"user"`
+	Groups   []string            `json:"groups"`
+	ID       string              `json:"actor,omitempty"` // of the person, if one is known by that name
+	Person   *context.PersonInfo `json:"person,omitempty"`
+	Allowed  bool                `json:"allowed"`
+	Masters  bool                `json:"masters,omitempty"` // by being in system:masters, whatever the matches say
+	Complete bool                `json:"complete"`          // all roles and bindings are known
+	Matches  []Grant             `json:"matches"`
+	Standing *rbac.Standing      `json:"standing"`
 }
 
 // Why answers by which grants a user, who is in those groups, may do something.
 func Why(state *context.State, user string, groups []string, q *rbac.Request) *Answer {
 	r := rbac.NewResolver()
 	a := &Answer{
-		Complete: state.CompleteRBAC() && !state.Doubtful(), Matches: r.Resolve(state, user, groups, q).Matches,
-		Standing: r.Standing(state, user, groups),
-	}
-	for _, g := range groups {
-		a.Masters = a.Masters || g == "system:masters"
+		User: user, Groups: groups, Complete: state.CompleteRBAC() && !state.Doubtful(),
+		Matches: Grants(state, r.Resolve(state, user, groups, q).Matches), Standing: r.Standing(state, user, groups),
+		Masters: slices.Contains(groups, "system:masters"),
 	}
 	a.Allowed = a.Masters || len(a.Matches) > 0
 	return a

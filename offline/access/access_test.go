@@ -48,7 +48,7 @@ func TestWhy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		state, err := access.State(store, "prod", when)
+		state, err := access.State(store, "prod", when, "try again")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestWhy(t *testing.T) {
 			t.Errorf("at %s: %+v", at, a)
 		}
 	}
-	state, err := access.State(store, "prod", time.Time{})
+	state, err := access.State(store, "prod", time.Time{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,10 +84,10 @@ func TestFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := access.State(store, "prod", time.Unix(0, 0)); err == nil || !strings.Contains(err.Error(), "older dump") {
+	if _, err := access.State(store, "prod", time.Unix(0, 0), "name an older dump"); err == nil || !strings.Contains(err.Error(), "older dump") {
 		t.Errorf("before the dump: %v", err)
 	}
-	if _, err := access.State(store, "test", time.Time{}); err == nil || !strings.Contains(err.Error(), `cluster "test"`) {
+	if _, err := access.State(store, "test", time.Time{}, ""); err == nil || !strings.Contains(err.Error(), `cluster "test"`) {
 		t.Errorf("of another cluster: %v", err)
 	}
 }
