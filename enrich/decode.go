@@ -321,6 +321,9 @@ func (d *decoder) list(it *jsonscan.Iter, dst []string, name, more string) []str
 
 // text returns the string that it found; null is an empty string.
 func (d *decoder) text(it *jsonscan.Iter, name, more string) string {
+	if text, ok := it.Text(); ok {
+		return unsafe.String(unsafe.SliceData(text), len(text))
+	}
 	if !it.Skip() {
 		return ""
 	}

@@ -1,6 +1,10 @@
 package enrich
 
-import "github.com/auditmill/auditmill/schemas"
+import (
+	"encoding/binary"
+
+	"github.com/auditmill/auditmill/schemas"
+)
 
 // window remembers the last events of one partition and tells which are copies of one
 // another. It depends on nothing but the records at the offsets that it covers: reading
@@ -10,8 +14,8 @@ type window struct {
 	size    int
 	ring    []seen // the last size records, in offset order from head
 	head    int
-	ids     map[schemas.ID]sourceSet
-	prints  map[schemas.ID]sourceCounts
+	ids     table[sourceSet]
+	prints  table[sourceCounts]
 	sources []string
 }
 
@@ -35,10 +39,7 @@ type sourceSet struct {
 type sourceCounts [maxSources]uint16
 
 func newWindow(size int) *window {
-	return &window{
-		next: -1, size: size,
-		ids: make(map[schemas.ID]sourceSet), prints: make(map[schemas.ID]sourceCounts),
-	}
+	return &window{next: -1, size: size}
 }
 
 // add takes the next record and reports whether it is a copy of an event before it:
@@ -51,10 +52,11 @@ func newWindow(size int) *window {
 func (w *window) add(id, fingerprint schemas.ID, source string) (copied bool) {
 	s := w.source(source)
 	entry := seen{id: id, print: fingerprint, source: s}
-	set, counts := w.ids[id], w.prints[fingerprint]
+	set := w.ids.put(id)
 	copied = set.records > 0
 	if set.sources&(1<<s) == 0 {
 		// First time that this source sends these bytes: one more of its events.
+		counts := w.prints.put(fingerprint)
 		for other, n := range counts {
 			if other != int(s) && n > counts[s] {
 				copied = true
@@ -63,12 +65,10 @@ func (w *window) add(id, fingerprint schemas.ID, source string) (copied bool) {
 		if counts[s] < ^uint16(0) {
 			counts[s]++
 			entry.counted = true
-			w.prints[fingerprint] = counts
 		}
 	}
 	set.records++
 	set.sources |= 1 << s
-	w.ids[id] = set
 	w.push(entry)
 	return copied
 }
@@ -84,17 +84,16 @@ func (w *window) push(entry seen) {
 }
 
 func (w *window) forget(old seen) {
-	set := w.ids[old.id]
-	if set.records--; set.records == 0 {
-		delete(w.ids, old.id)
+	if set := w.ids.put(old.id); set.records > 1 {
+		set.records--
 	} else {
-		w.ids[old.id] = set
+		w.ids.remove(old.id)
 	}
 	// Without the oldest record the counts say nothing any more: what is left of another
 	// source would make this source's next event look like a copy. Start over; at worst a
 	// copy stays.
 	if old.counted {
-		delete(w.prints, old.print)
+		w.prints.remove(old.print)
 	}
 }
 
@@ -108,4 +107,70 @@ func (w *window) source(name string) uint8 {
 		w.sources = append(w.sources, name)
 	}
 	return uint8(len(w.sources) - 1)
+}
+
+// table is a map by ID. IDs are hashes already, so a part of one says where it is: a look-up waits for memory once.
+type table[V any] struct {
+	slots []slot[V] // a power of two; an ID is at its place or, if that is taken, as soon after it as there is room
+	used  int
+}
+
+type slot[V any] struct {
+	key   schemas.ID
+	full  bool
+	value V
+}
+
+func (t *table[V]) place(key *schemas.ID) int {
+	return int(binary.LittleEndian.Uint64(key[:]) & uint64(len(t.slots)-1))
+}
+
+// put returns the value of key, a zero one if there was none. It is valid until the next call.
+func (t *table[V]) put(key schemas.ID) *V {
+	if t.used >= len(t.slots)/4*3 {
+		t.grow()
+	}
+	i := t.place(&key)
+	for ; t.slots[i].full; i = (i + 1) & (len(t.slots) - 1) {
+		if t.slots[i].key == key {
+			return &t.slots[i].value
+		}
+	}
+	t.slots[i] = slot[V]{key: key, full: true}
+	t.used++
+	return &t.slots[i].value
+}
+
+func (t *table[V]) grow() {
+	old := t.slots
+	t.slots, t.used = make([]slot[V], max(64, 2*len(old))), 0
+	for i := range old {
+		if old[i].full {
+			*t.put(old[i].key) = old[i].value
+		}
+	}
+}
+
+func (t *table[V]) remove(key schemas.ID) {
+	if t.used == 0 {
+		return
+	}
+	mask := len(t.slots) - 1
+	i := t.place(&key)
+	for ; t.slots[i].key != key; i = (i + 1) & mask {
+		if !t.slots[i].full {
+			return
+		}
+	}
+	if !t.slots[i].full {
+		return // the zero ID
+	}
+	t.used--
+	// Those behind it that are not at their places move up.
+	for j := (i + 1) & mask; t.slots[j].full; j = (j + 1) & mask {
+		if home := t.place(&t.slots[j].key); (j-home)&mask >= (j-i)&mask {
+			t.slots[i], i = t.slots[j], j
+		}
+	}
+	t.slots[i] = slot[V]{}
 }

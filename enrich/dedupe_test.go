@@ -45,8 +45,8 @@ func TestWindowForgets(t *testing.T) {
 			t.Errorf("arrival %d: copied = %v, want %v", i, got, want)
 		}
 	}
-	if len(w.ids) > 2 || len(w.prints) > 2 || len(w.ring) > 2 {
-		t.Errorf("window of 2 holds %d ids, %d fingerprints, %d records", len(w.ids), len(w.prints), len(w.ring))
+	if w.ids.used > 2 || w.prints.used > 2 || len(w.ring) > 2 {
+		t.Errorf("window of 2 holds %d ids, %d fingerprints, %d records", w.ids.used, w.prints.used, len(w.ring))
 	}
 }
 
@@ -91,6 +91,40 @@ func TestWindowProperty(t *testing.T) {
 			if kept[mark] != most {
 				t.Fatalf("seed %d: kept %d events of a fingerprint that one source sent %d times", seed, kept[mark], most)
 			}
+		}
+	}
+}
+
+// A table is a map, also where IDs crowd.
+func TestTable(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, places := range []int{1, 7, 1 << 16} {
+		var got table[int]
+		want := map[schemas.ID]int{}
+		for step := range 20_000 {
+			place := r.IntN(places)
+			id := schemas.ID{byte(place), byte(place >> 8), 8: byte(r.IntN(40))}
+			if r.IntN(5) < 2 {
+				got.remove(id)
+				delete(want, id)
+			} else {
+				v := got.put(id)
+				if *v != want[id] {
+					t.Fatalf("%d places, step %d: %x is %d, want %d", places, step, id, *v, want[id])
+				}
+				*v, want[id] = step, step
+			}
+			if got.used != len(want) {
+				t.Fatalf("%d places, step %d: %d are in it, want %d", places, step, got.used, len(want))
+			}
+		}
+		for id, v := range want {
+			if found := got.put(id); *found != v {
+				t.Errorf("%d places: %x is %d, want %d", places, id, *found, v)
+			}
+		}
+		if got.used != len(want) || len(got.slots) > 4*max(64, 3*len(want)) {
+			t.Errorf("%d places: %d of %d slots for %d", places, got.used, len(got.slots), len(want))
 		}
 	}
 }

@@ -173,6 +173,26 @@ func plainRun(data []byte, i int) int {
 	return i
 }
 
+// plainEnd returns where the string ends whose text begins at i if it is of ASCII and has no escapes, or else -1; also if
+// that is so close to the end of data that another word cannot be read.
+func plainEnd(data []byte, i int) int {
+	var seen uint64
+	for i+8 <= len(data) {
+		x := binary.LittleEndian.Uint64(data[i : i+8 : i+8])
+		if m := special(x); m != 0 {
+			n := bits.TrailingZeros64(m) &^ 7
+			seen |= x & (1<<n - 1)
+			if i += n >> 3; seen&highs != 0 || data[i] != '"' {
+				return -1
+			}
+			return i
+		}
+		seen |= x
+		i += 8
+	}
+	return -1
+}
+
 // fastStringEnd is fastString from where the plain run ended.
 func fastStringEnd(data []byte, i int) int {
 	for i < len(data) {

@@ -131,6 +131,16 @@ func compareValue(t *testing.T, data []byte) {
 		if n != len(want) || it.Err() != nil {
 			t.Fatalf("%d elements of %q, want %d: %v", n, data, len(want), it.Err())
 		}
+		for it, n = Array(data), 0; it.NextKey(); n++ {
+			if text, ok := it.Text(); !ok {
+				it.Skip()
+			} else if got, _ := String(want[n]); got != string(text) || !Plain(text) || !bytes.Equal(it.Value(), want[n]) {
+				t.Fatalf("element %d of %q is the text %q", n, data, text)
+			}
+		}
+		if n != len(want) || it.Err() != nil {
+			t.Fatalf("%d elements of %q with their texts, want %d: %v", n, data, len(want), it.Err())
+		}
 	case '"':
 		var want string
 		if err := json.Unmarshal(data, &want); err != nil {

@@ -110,6 +110,21 @@ func (it *Iter) Skip() bool {
 	return true
 }
 
+// Text is Skip for a string that stands for itself: of ASCII, without escapes. It returns what is between the quotes. If
+// the value is anything else, or no value, it does nothing and says so; Skip tells.
+func (it *Iter) Text() (text []byte, ok bool) {
+	i := it.valueAt
+	if uint(i) >= uint(len(it.data)) || it.data[i] != '"' {
+		return nil, false
+	}
+	end := plainEnd(it.data, i+1)
+	if end < 0 {
+		return nil, false
+	}
+	it.value, it.pos = it.data[i:end+1:end+1], end+1
+	return it.data[i+1 : end : end], true
+}
+
 // First returns the first byte of the value of the member that NextKey found, 0 if there is none.
 func (it *Iter) First() byte {
 	if it.valueAt >= len(it.data) {
