@@ -52,7 +52,7 @@ func (c *Classifier) eks(e *schemas.Event) {
 	switch {
 	case isEmail(session) && strings.HasPrefix(roleName(role), ssoRole):
 		e.Actor, e.ActorKind = c.fold(session), Human
-	case isEmail(e.User) && (session == "" || !strings.Contains(e.User, session)):
+	case isEmail(e.User) && !chosen(e.User, role, session):
 		// The cluster's own mapping gives this address to the role or IAM user.
 		e.Actor, e.ActorKind = c.fold(e.User), Human
 	case role == "":
@@ -62,6 +62,11 @@ func (c *Classifier) eks(e *schemas.Event) {
 	default:
 		e.Actor = c.join(role, session)
 	}
+}
+
+// chosen reports whether the caller may have chosen a username, as it repeats the name of a session.
+func chosen(user, role, session string) bool {
+	return session != "" && strings.Contains(user, session) && !strings.HasPrefix(roleName(role), ssoRole)
 }
 
 // awsRole returns the ARN of the role or IAM user of the caller, without its session, and the session's name.
