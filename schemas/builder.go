@@ -293,6 +293,12 @@ func (b *stringBuilder) add(s string) {
 	b.offsets = append(b.offsets, int32(len(b.bytes)))
 }
 
+func (b *stringBuilder) addAll(values []string) {
+	for _, s := range values {
+		b.add(s)
+	}
+}
+
 func (b *stringBuilder) count() int { return len(b.offsets) - 1 }
 
 func (b *stringBuilder) fill(rows int) {

@@ -65,7 +65,7 @@ func lz4Header(size int) string {
 // len(src)−12 or before it; sixteen and more only where it asked before. What it writes: at most what a block can take,
 // and 80 bytes beyond, for which there is room.
 //
-//nolint:cyclop,gosec // one loop, whose state the compiler keeps in registers; offsets fit 16 bits
+//nolint:cyclop // one loop, whose state the compiler keeps in registers
 func (w *lz4Writer) appendBlock(dst, src []byte) []byte {
 	if w.base > 1<<32-1-lz4MaxPlain {
 		w.table, w.base = [1 << lz4HashBits]uint32{}, 0

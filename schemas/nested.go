@@ -16,6 +16,7 @@ type dictBuilder struct {
 	entries map[string]*dictEntry
 	recent  [64]*dictEntry // of entries, the last ones by a cheap hash; those of an earlier batch too
 	last    *dictEntry
+	list    []*dictEntry // of the last list
 	batch   uint32
 	values  *stringBuilder
 }
@@ -42,6 +43,24 @@ func (b *dictBuilder) add(s string) {
 		b.last = b.lookup(s)
 	}
 	b.codes = append(b.codes, b.last.code)
+}
+
+// addAll adds a list, which often is the same as the one before.
+func (b *dictBuilder) addAll(values []string) {
+	same := len(values) == len(b.list)
+	for i := 0; same && i < len(values); i++ {
+		same = b.list[i].batch == b.batch && b.list[i].key == values[i]
+	}
+	if !same {
+		b.list = b.list[:0]
+		for _, s := range values {
+			b.list = append(b.list, b.lookup(s))
+		}
+	}
+	for _, entry := range b.list {
+		b.valid.valid(len(b.codes))
+		b.codes = append(b.codes, entry.code)
+	}
 }
 
 func (b *dictBuilder) lookup(s string) *dictEntry {
@@ -96,7 +115,7 @@ func (b *dictBuilder) reset() {
 	if len(b.entries) > maxDictEntries || b.batch == 0 {
 		clear(b.entries)
 		clear(b.recent[:])
-		b.batch, b.last = 1, &dictEntry{}
+		b.batch, b.last, b.list = 1, &dictEntry{}, nil
 	}
 }
 
@@ -115,7 +134,7 @@ func (c *dictColumn) append(e *Event, row int) {
 // valueBuilder builds the values of lists, plain or as codes of a dictionary.
 type valueBuilder interface {
 	*stringBuilder | *dictBuilder
-	add(s string)
+	addAll(values []string)
 	count() int
 	data(rows int) arrow.ArrayData
 	write(s *streamWriter)
@@ -135,9 +154,7 @@ func newListBuilder[V valueBuilder](dt arrow.DataType, child V) listBuilder[V] {
 }
 
 func (b *listBuilder[V]) add(values []string) {
-	for _, v := range values {
-		b.child.add(v)
-	}
+	b.child.addAll(values)
 	b.offsets = append(b.offsets, int32(b.child.count()))
 }
 
