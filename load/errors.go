@@ -10,6 +10,7 @@ import (
 
 // Codes of ClickHouse exceptions that we act on, as in its ErrorCodes.cpp.
 const (
+	codeTableExists     = 57
 	codeUnknownTable    = 60
 	codeUnknownDatabase = 81
 	codeMemoryLimit     = 241

@@ -27,12 +27,13 @@ type eventSink struct {
 
 	mu      sync.Mutex // guards known
 	known   []byte     // the schema message that was checked last
+	version int        // where it has the column version; -1 if it does not
 	columns []string   // of the table
 }
 
 func newEventSink(in *inserter, c ClickHouse, m *metrics) *eventSink {
 	o := c.SQL()
-	return &eventSink{inserter: in, options: o, table: o.Database + "." + o.LocalTable("events"), metrics: m}
+	return &eventSink{inserter: in, options: o, table: o.Database + "." + o.LocalTable("event_rows"), metrics: m}
 }
 
 // classify tells a newer version, which is fatal, from bytes that were never right.
@@ -52,38 +53,42 @@ func (e *eventSink) prepare(ctx context.Context, record *kgo.Record) (item, erro
 	if err != nil {
 		return item{bad: err}, nil //nolint:nilerr // a broken record is no failure of the service
 	}
-	if bad, fatal = e.checkSchema(ctx, frame.Schema); bad != nil || fatal != nil {
+	version, bad, fatal := e.checkSchema(ctx, frame.Schema)
+	if bad != nil || fatal != nil {
 		return item{bad: bad}, fatal
 	}
-	return item{frame: frame, rows: frame.Rows, bytes: frame.Bytes}, nil
+	return item{
+		frame: frame, rows: frame.Rows, bytes: frame.Bytes, corrections: version >= 0 && frame.HasValues(version),
+	}, nil
 }
 
 // checkSchema makes sure that the table has every column of a schema: ClickHouse would drop one
-// that it does not know without a word.
-func (e *eventSink) checkSchema(ctx context.Context, message []byte) (bad, fatal error) {
+// that it does not know without a word. It returns the place of the column version, or -1: an older build knew none.
+func (e *eventSink) checkSchema(ctx context.Context, message []byte) (version int, bad, fatal error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if string(message) == string(e.known) {
-		return nil, nil
+		return e.version, nil, nil
 	}
 	schema, err := schemas.SchemaOf(message)
 	if err != nil {
-		return classify(err)
+		bad, fatal = classify(err)
+		return -1, bad, fatal
 	}
 	missing := e.missing(schema)
 	if len(missing) > 0 {
 		// They may have been added since we looked.
 		if err := e.readColumns(ctx); err != nil {
-			return nil, err
+			return -1, nil, err
 		}
 		missing = e.missing(schema)
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("%s has no column %s: run auditmill migrate --apply of the build that wrote the records",
+		return -1, nil, fmt.Errorf("%s has no column %s: run auditmill migrate --apply of the build that wrote the records",
 			e.table, strings.Join(missing, ", "))
 	}
-	e.known = slices.Clone(message)
-	return nil, nil
+	e.known, e.version = slices.Clone(message), slices.IndexFunc(schema.Fields(), func(f arrow.Field) bool { return f.Name == "version" })
+	return e.version, nil, nil
 }
 
 func (e *eventSink) missing(schema *arrow.Schema) []string {
@@ -108,7 +113,7 @@ func (e *eventSink) readColumns(ctx context.Context) error {
 	defer cancel()
 	var columns []string
 	row := e.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.columns WHERE database = ? AND table = ?",
-		e.options.Database, e.options.LocalTable("events"))
+		e.options.Database, e.options.LocalTable("event_rows"))
 	if err := row.Scan(&columns); err != nil {
 		return fmt.Errorf("reading the columns of %s: %w", e.table, err)
 	}
@@ -129,11 +134,14 @@ func (e *eventSink) insert(ctx context.Context, token string, items []item) erro
 		rows += it.rows
 	}
 	body = append(body, schemas.EndOfStream())
-	return e.inserter.insert(ctx, e.table, "ArrowStream", token, rows, &body)
+	if err := e.inserter.insert(ctx, e.table, "ArrowStream", token, rows, &body); err != nil {
+		return err
+	}
+	return e.correct(ctx, token, items)
 }
 
-// compare decodes the records, leaves out the rows that the table has, inserts the others
-// and makes the rollups of all of them anew.
+// compare decodes the records, leaves out the rows that the table has, inserts the others, lets those that correct others
+// count and mends the rollups of all of them.
 func (e *eventSink) compare(ctx context.Context, token string, items []item, bury func(kafka.Dead) error) error {
 	e.metrics.compared.Inc()
 	if err := e.settle(ctx, token); err != nil {
@@ -176,16 +184,37 @@ func (e *eventSink) compare(ctx context.Context, token string, items []item, bur
 	if err := job.finish(); err != nil {
 		return err
 	}
-	return e.rebuildRollups(ctx, batches)
+	return e.afterCompare(ctx, token, batches, spans)
+}
+
+// afterCompare does what correct does, for rows of which some may have been refused.
+func (e *eventSink) afterCompare(ctx context.Context, token string, batches []arrow.RecordBatch, spans map[int32]rawSpan) error {
+	versions, err := versionsOf(batches, nil)
+	if err == nil && len(versions) > 0 {
+		var present map[rawKey]bool
+		if present, err = e.present(ctx, spans); err == nil {
+			versions, err = versionsOf(batches, present)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if len(versions) > 0 {
+		e.metrics.corrections.Add(float64(len(versions)))
+		if err := e.count(ctx, versions); err != nil {
+			return err
+		}
+	}
+	touched, err := touchedBy(batches, func(rawKey) bool { return true })
+	if err != nil {
+		return err
+	}
+	return e.mendRollups(ctx, token, touched, func(schemas.Rollup) bool { return true })
 }
 
 // settle waits until what was inserted earlier can be seen and nothing more of it will come.
 func (e *eventSink) settle(ctx context.Context, token string) error {
-	onCluster := ""
-	if e.options.Cluster != "" {
-		onCluster = " ON CLUSTER '" + e.options.Cluster + "'"
-	}
-	err := e.kill(ctx, token, onCluster)
+	err := e.kill(ctx, token, e.onCluster())
 	if isAccess(err) {
 		// Without the grant to end them, the server's own limit ends them.
 		err = newBackoff(2*e.timeout, 2*e.timeout).wait(ctx, nil)
@@ -193,6 +222,18 @@ func (e *eventSink) settle(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
+	return e.sync(ctx)
+}
+
+func (e *eventSink) onCluster() string {
+	if e.options.Cluster == "" {
+		return ""
+	}
+	return " ON CLUSTER '" + e.options.Cluster + "'"
+}
+
+// sync waits until this replica has what others have.
+func (e *eventSink) sync(ctx context.Context) error {
 	if !e.options.Replicated {
 		return nil
 	}
@@ -206,7 +247,7 @@ func decodeAll(items []item, bury func(kafka.Dead) error) ([]arrow.RecordBatch, 
 		batch, err := schemas.Decode(it.record.Value)
 		if err == nil && rawKeys(batch) == nil {
 			batch.Release()
-			err = errors.New("the Arrow batch has no event_id, raw_partition or raw_offset of the right type")
+			err = errNoKeys
 		}
 		if err == nil {
 			batches = append(batches, batch)
@@ -238,11 +279,12 @@ func deadRow(batch arrow.RecordBatch, row int, err error) kafka.Dead {
 	return d
 }
 
-// rawKey names one row: where its event stands in audit.raw.v1, and which it is, in case the
-// topic was made anew.
+// rawKey names one row: where its event stands in audit.raw.v1, which it is, in case the
+// topic was made anew, and which row of the event.
 type rawKey struct {
 	partition int32
 	offset    int64
+	version   int64
 	id        schemas.ID
 }
 
@@ -254,9 +296,17 @@ func rawKeys(batch arrow.RecordBatch) []rawKey {
 	if !ok1 || !ok2 || !ok3 {
 		return nil
 	}
+	column := schemas.ColumnArray(batch, "version")
+	versions, ok := column.(*array.Int64)
+	if column != nil && !ok {
+		return nil
+	}
 	keys := make([]rawKey, batch.NumRows())
 	for i := range keys {
 		keys[i] = rawKey{partition: partitions.Value(i), offset: offsets.Value(i)}
+		if versions != nil && !versions.IsNull(i) { // an older build knew none
+			keys[i].version = versions.Value(i)
+		}
 		if !ids.IsNull(i) {
 			copy(keys[i].id[:], ids.Value(i))
 		}
@@ -300,7 +350,7 @@ func (e *eventSink) present(ctx context.Context, spans map[int32]rawSpan) (map[r
 	keys := map[rawKey]bool{}
 	for partition, s := range spans {
 		// received_at is there to prune days: the same row always has the same.
-		rows, err := e.conn.Query(ctx, "SELECT raw_offset, hex(event_id) FROM "+e.table+
+		rows, err := e.conn.Query(ctx, "SELECT raw_offset, version, hex(event_id) FROM "+e.options.Database+".event_rows"+
 			" WHERE raw_partition = ? AND raw_offset BETWEEN ? AND ?"+
 			" AND received_at BETWEEN fromUnixTimestamp64Micro(?, 'UTC') AND fromUnixTimestamp64Micro(?, 'UTC')",
 			partition, s.firstOffset, s.lastOffset, s.firstReceived, s.lastReceived)
@@ -310,7 +360,7 @@ func (e *eventSink) present(ctx context.Context, spans map[int32]rawSpan) (map[r
 		for rows.Next() {
 			key := rawKey{partition: partition}
 			var id string
-			if err := rows.Scan(&key.offset, &id); err != nil {
+			if err := rows.Scan(&key.offset, &key.version, &id); err != nil {
 				_ = rows.Close()
 				return nil, fmt.Errorf("reading what %s has of partition %d: %w", e.table, partition, err)
 			}

@@ -197,7 +197,7 @@ func TestRollupsAreRepaired(t *testing.T) {
 	}
 	in := &inserter{conn: conn, timeout: c.QueryTimeout, metrics: newMetrics(nil)}
 	for _, value := range parts[:6] {
-		if err := in.insert(t.Context(), c.Database+".events", "ArrowStream", once(), 50, bytes.NewReader(value)); err != nil {
+		if err := in.insert(t.Context(), c.Database+".event_rows", "ArrowStream", once(), 50, bytes.NewReader(value)); err != nil {
 			t.Fatal(err)
 		}
 	}

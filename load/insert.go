@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	clickhouse "github.com/ClickHouse/clickhouse-go/v2"
@@ -79,13 +80,17 @@ func (in *inserter) kill(ctx context.Context, token, onCluster string) error {
 }
 
 func (in *inserter) exec(ctx context.Context, sql string) error {
+	return in.execAs(ctx, sql, queryPrefix(once()), nil)
+}
+
+// execAs runs a statement with more settings, under a query id that begins with prefix.
+func (in *inserter) execAs(ctx context.Context, sql, prefix string, more clickhouse.Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, in.timeout)
 	defer cancel()
-	settings := clickhouse.Settings{
-		"async_insert": 0, "insert_deduplication_token": once(), "mutations_sync": 2,
-		"max_execution_time": int(in.timeout / time.Second),
-	}
-	if err := in.conn.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(settings)), sql); err != nil {
+	settings := clickhouse.Settings{"async_insert": 0, "max_execution_time": int(in.timeout / time.Second)}
+	maps.Copy(settings, more)
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithQueryID(prefix+rand.Text()))
+	if err := in.conn.Exec(ctx, sql); err != nil {
 		return fmt.Errorf("running %.80q: %w", sql, err)
 	}
 	return nil

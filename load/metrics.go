@@ -13,19 +13,20 @@ const (
 )
 
 type metrics struct {
-	stage      *obs.Stage
-	inserts    *prometheus.CounterVec
-	insertTime *prometheus.HistogramVec
-	insertRows *prometheus.HistogramVec
-	retries    *prometheus.CounterVec
-	replays    prometheus.Counter
-	compared   prometheus.Counter
-	present    prometheus.Counter
-	missing    prometheus.Counter
-	duplicates prometheus.Gauge
-	running    prometheus.Gauge
-	buffered   prometheus.Gauge
-	paused     prometheus.Gauge
+	stage       *obs.Stage
+	inserts     *prometheus.CounterVec
+	insertTime  *prometheus.HistogramVec
+	insertRows  *prometheus.HistogramVec
+	retries     *prometheus.CounterVec
+	replays     prometheus.Counter
+	compared    prometheus.Counter
+	present     prometheus.Counter
+	missing     prometheus.Counter
+	corrections prometheus.Counter
+	duplicates  prometheus.Gauge
+	running     prometheus.Gauge
+	buffered    prometheus.Gauge
+	paused      prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -56,6 +57,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Rows left out of a compared range, because the table had them.")),
 		missing: prometheus.NewCounter(opts("missing_records_total",
 			"Records of a pending range that Kafka no longer had.")),
+		corrections: prometheus.NewCounter(opts("corrected_events_total",
+			"Events whose row in the views was replaced by one of a higher version.")),
 		duplicates: gauge("clickhouse_duplicated_blocks",
 			"Repeated inserts that the ClickHouse server has recognised since its start, as of our last repetition."),
 		running:  gauge("pending_ranges", "Ranges whose insert has begun and not ended."),
@@ -66,7 +69,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.retries.WithLabelValues(reason)
 	}
 	if reg != nil {
-		reg.MustRegister(m.inserts, m.insertTime, m.insertRows, m.retries, m.replays, m.compared, m.present, m.missing,
+		reg.MustRegister(m.inserts, m.insertTime, m.insertRows, m.retries, m.replays, m.compared, m.present, m.missing, m.corrections,
 			m.duplicates, m.running, m.buffered, m.paused)
 	}
 	return m

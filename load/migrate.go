@@ -113,7 +113,7 @@ func Migrate(ctx context.Context, conn driver.Conn, o schemas.SQLOptions) ([]sch
 		if !state.AppliedAt.IsZero() {
 			continue
 		}
-		if err := execAll(ctx, conn, state.Statements); err != nil {
+		if err := apply(ctx, conn, o, state.Migration); err != nil {
 			return applied, fmt.Errorf("applying migration %04d_%s: %w", state.Version, state.Name, err)
 		}
 		insert := "INSERT INTO " + o.Database +
@@ -125,6 +125,99 @@ func Migrate(ctx context.Context, conn driver.Conn, o schemas.SQLOptions) ([]sch
 		applied = append(applied, state.Migration)
 	}
 	return applied, setRetention(ctx, conn, o)
+}
+
+// apply runs a migration. Another instance that is behind may create a table again which was just moved
+// away, before the view of its name is there: then once more.
+func apply(ctx context.Context, conn driver.Conn, o schemas.SQLOptions, m schemas.Migration) error {
+	for attempt := 1; ; attempt++ {
+		for _, step := range m.Moves {
+			if err := move(ctx, conn, o, step); err != nil {
+				return err
+			}
+		}
+		if err := execAll(ctx, conn, m.Statements); err != nil {
+			return err
+		}
+		again := false
+		for _, step := range m.Moves {
+			engines, err := tableEngines(ctx, conn, o.Database, step.From)
+			if err != nil {
+				return err
+			}
+			again = again || movable(engines[step.From])
+		}
+		if !again {
+			return nil
+		}
+		if attempt == maxMoves {
+			return fmt.Errorf("another instance creates tables of an older schema in %s at the same time: "+
+				"stop it and run auditmill migrate --apply again", o.Database)
+		}
+	}
+}
+
+const maxMoves = 10
+
+// movable reports whether there is a table to move, by its engine: a view stands where a table was.
+func movable(t tableEngine) bool { return t.engine != "" && t.engine != "View" }
+
+// move does a step unless it is done.
+func move(ctx context.Context, conn driver.Conn, o schemas.SQLOptions, m schemas.Move) error {
+	engines, err := tableEngines(ctx, conn, o.Database, m.From, m.To)
+	if err != nil {
+		return err
+	}
+	from, to := engines[m.From], engines[m.To]
+	statement := m.Statement
+	switch {
+	case !movable(from), m.To == "" && from.engine != "Distributed":
+		return nil
+	case m.To == "" || to.engine == "":
+	case from.rows == 0:
+		statement = "DROP TABLE IF EXISTS " + o.Database + "." + m.From + " SYNC"
+		if o.Cluster != "" {
+			statement = "DROP TABLE IF EXISTS " + o.Database + "." + m.From + " ON CLUSTER '" + o.Cluster + "' SYNC"
+		}
+	default:
+		return fmt.Errorf("%s has both %s, with %d rows, and %s: move its rows to %[4]s by hand, drop it, and run auditmill migrate --apply again",
+			o.Database, m.From, from.rows, m.To)
+	}
+	err = conn.Exec(ctx, statement)
+	if code := exceptionCode(err); code == codeTableExists || code == codeUnknownTable {
+		return nil // another instance was faster
+	}
+	if err != nil {
+		return fmt.Errorf("running %.60q: %w", statement, err)
+	}
+	return nil
+}
+
+type tableEngine struct {
+	engine string
+	rows   uint64
+}
+
+func tableEngines(ctx context.Context, conn driver.Conn, database string, names ...string) (map[string]tableEngine, error) {
+	rows, err := conn.Query(ctx, "SELECT name, engine, toUInt64(ifNull(total_rows, 0)) FROM system.tables WHERE database = ? AND name IN ?",
+		database, names)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tables of %s: %w", database, err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err has what matters
+	engines := map[string]tableEngine{}
+	for rows.Next() {
+		var name string
+		var t tableEngine
+		if err := rows.Scan(&name, &t.engine, &t.rows); err != nil {
+			return nil, fmt.Errorf("reading the tables of %s: %w", database, err)
+		}
+		engines[name] = t
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("reading the tables of %s: %w", database, err)
+	}
+	return engines, nil
 }
 
 func execAll(ctx context.Context, conn driver.Conn, statements []string) error {

@@ -36,7 +36,7 @@ func TestMigrationsGiveTheColumnTable(t *testing.T) {
 		}
 		return all
 	}
-	got, i := columns("events"), 0
+	got, i := columns("event_rows"), 0
 	next := func() column {
 		i++
 		return got[fmt.Sprintf("%d", i-1)]
@@ -164,7 +164,7 @@ func TestRetentionChanges(t *testing.T) {
 		if _, err := Migrate(t.Context(), conn, c.SQL()); err != nil {
 			t.Fatal(err)
 		}
-		for table, want := range map[string]int{"events": int(days), "activity_per_minute": int(days), "intake_per_minute": int(days), "alerts": 2 * int(days)} {
+		for table, want := range map[string]int{"event_rows": int(days), "activity_per_minute": int(days), "intake_per_minute": int(days), "alerts": 2 * int(days)} {
 			ttl := ask(t, conn, c, "SELECT extract(engine_full, 'toIntervalDay\\\\((\\\\d+)\\\\)') FROM system.tables WHERE database = '%s' AND name = '%s'", c.Database, table)
 			if want == 0 && ttl != "" || want != 0 && ttl != fmt.Sprint(want) {
 				t.Errorf("%s is kept for %q days, want %d", table, ttl, want)
@@ -187,6 +187,9 @@ func TestClusterSQLParses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range migrations {
+		for _, move := range m.Moves {
+			all = append(all, move.Statement)
+		}
 		all = append(all, m.Statements...)
 	}
 	for _, ttl := range schemas.TTLs(o) {

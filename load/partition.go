@@ -49,6 +49,8 @@ type item struct {
 	rows   int
 	bytes  int   // that the insert takes
 	bad    error // why the record can only go to the dead-letter topic
+
+	corrections bool // whether some rows may correct earlier ones
 }
 
 func newPartition(s *Service, key topicPartition, source string, pending *span) *partition {

@@ -27,7 +27,7 @@ func TestRefusedRows(t *testing.T) {
 	for _, i := range []int{0, 123, 124, 500, 999} {
 		events[i].Name = "refuse me"
 	}
-	sql := "ALTER TABLE " + c.Database + ".events ADD CONSTRAINT c CHECK name != 'refuse me'"
+	sql := "ALTER TABLE " + c.Database + ".event_rows ADD CONSTRAINT c CHECK name != 'refuse me'"
 	if err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestUnknownColumnsAreFatal(t *testing.T) {
 	c, conn := testDatabase(t)
 	k := testKafka(t, 1)
 	client := testClient(t, k)
-	if err := conn.Exec(t.Context(), "ALTER TABLE "+c.Database+".events DROP COLUMN grant_subject"); err != nil {
+	if err := conn.Exec(t.Context(), "ALTER TABLE "+c.Database+".event_rows DROP COLUMN grant_subject"); err != nil {
 		t.Fatal(err)
 	}
 	produce(t, client, schemas.TopicEnriched, 0, values(t, 0, 0, 100, recorded(t, 100))...)

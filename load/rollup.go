@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -8,45 +9,58 @@ import (
 	"strings"
 	"time"
 
+	clickhouse "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// maxMinutes bounds the list of minutes in a statement; beyond it, whole days are made anew.
-const maxMinutes = 2000
+// maxListed bounds each list in a statement; beyond it, all between the first and the last minute is counted again.
+const maxListed = 2000
 
-// rebuildRollups makes the counts of all minutes that the batches touch anew, for their raw partitions
-// only. Nobody else writes those: this instance owns the partition. It can be repeated.
+// mendRollups makes the counts of all minutes that rows touch right, for their raw partitions only. Nobody else
+// writes those: this instance owns the partition. It can be repeated.
 //
-// It is needed because a row that is in events need not be in the rollups: the server may have died between
-// the two, and a repetition that leaves the row out does not reach them.
-func (e *eventSink) rebuildRollups(ctx context.Context, batches []arrow.RecordBatch) error {
+// It is needed because a row that is in the table need not be in the rollups: the server may have died between
+// the two, and a repetition that leaves the row out does not reach them. And because the rollups count the first row of an
+// event, which a correction takes the place of.
+func (e *eventSink) mendRollups(ctx context.Context, token string, touched map[int32]*touchedTimes, which func(schemas.Rollup) bool) error {
+	for _, partition := range slices.Sorted(maps.Keys(touched)) {
+		for _, rollup := range schemas.Rollups() {
+			if !which(rollup) {
+				continue
+			}
+			if err := e.mendRollup(ctx, token, rollup, partition, touched[partition]); err != nil {
+				return fmt.Errorf("mending %s for raw partition %d: %w", rollup.Table, partition, err)
+			}
+		}
+	}
+	return nil
+}
+
+// touchedBy returns what the chosen rows touch, by raw partition.
+func touchedBy(batches []arrow.RecordBatch, chosen func(rawKey) bool) (map[int32]*touchedTimes, error) {
 	touched := map[int32]*touchedTimes{}
 	for _, batch := range batches {
 		received, ok1 := schemas.ColumnArray(batch, "received_at").(*array.Timestamp)
 		happened, ok2 := schemas.ColumnArray(batch, "event_time").(*array.Timestamp)
 		if !ok1 || !ok2 {
-			return fmt.Errorf("rebuilding rollups: the batch has no received_at or event_time")
+			return nil, fmt.Errorf("mending rollups: the batch has no received_at or event_time")
 		}
 		for i, key := range rawKeys(batch) {
+			if !chosen(key) {
+				continue
+			}
 			t := touched[key.partition]
 			if t == nil {
-				t = &touchedTimes{days: map[string]bool{}, received: map[int64]bool{}, happened: map[int64]bool{}}
+				t = &touchedTimes{days: set[string]{}, received: set[int64]{}, happened: set[int64]{}}
 				touched[key.partition] = t
 			}
 			t.add(timeOf(received, i), timeOf(happened, i))
 		}
 	}
-	for _, partition := range slices.Sorted(maps.Keys(touched)) {
-		for _, rollup := range schemas.Rollups() {
-			if err := e.rebuildRollup(ctx, rollup, partition, touched[partition]); err != nil {
-				return fmt.Errorf("rebuilding %s for raw partition %d: %w", rollup.Table, partition, err)
-			}
-		}
-	}
-	return nil
+	return touched, nil
 }
 
 // timeOf is the value as ClickHouse stores it: null is 1970.
@@ -58,8 +72,8 @@ func timeOf(column *array.Timestamp, i int) time.Time {
 }
 
 type touchedTimes struct {
-	days               map[string]bool // of received_at
-	received, happened map[int64]bool  // minutes in seconds since 1970
+	days               set[string] // of received_at
+	received, happened set[int64]  // minutes in seconds since 1970
 }
 
 func (t *touchedTimes) add(received, happened time.Time) {
@@ -68,26 +82,39 @@ func (t *touchedTimes) add(received, happened time.Time) {
 	t.happened[happened.Truncate(time.Minute).Unix()] = true
 }
 
-func (e *eventSink) rebuildRollup(ctx context.Context, r schemas.Rollup, partition int32, t *touchedTimes) error {
-	days := strings.Join(slices.Sorted(maps.Keys(t.days)), ", ")
+// set is a set whose elements are written into statements.
+type set[T cmp.Ordered] map[T]bool
+
+func (s set[T]) list() string {
+	var all []string
+	for _, v := range slices.Sorted(maps.Keys(s)) {
+		all = append(all, fmt.Sprint(v))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (e *eventSink) mendRollup(ctx context.Context, token string, r schemas.Rollup, partition int32, t *touchedTimes) error {
 	dayOfRow, minutes := "toDate(minute)", t.received
 	if r.Columns[0][0] == "received_day" {
 		dayOfRow, minutes = "received_day", t.happened
 	}
+	sorted := slices.Sorted(maps.Keys(minutes))
+	first, last := sorted[0], sorted[len(sorted)-1]
 	condition := func(day, minute string) string {
-		where := fmt.Sprintf("raw_partition = %d AND %s IN (%s)", partition, day, days)
-		if len(minutes) <= maxMinutes {
-			var list []string
-			for _, m := range slices.Sorted(maps.Keys(minutes)) {
-				list = append(list, fmt.Sprint(m))
-			}
-			where += fmt.Sprintf(" AND toUnixTimestamp(%s) IN (%s)", minute, strings.Join(list, ", "))
+		where := fmt.Sprintf("raw_partition = %d AND %s IN (%s)", partition, day, t.days.list())
+		if len(minutes) <= maxListed {
+			where += fmt.Sprintf(" AND toUnixTimestamp(%s) IN (%s)", minute, minutes.list())
 		}
 		return where
 	}
-	table := e.options.Database + "." + e.options.LocalTable(r.Table)
-	if err := e.exec(ctx, "ALTER TABLE "+table+" DELETE WHERE "+condition(dayOfRow, "minute")); err != nil {
-		return err
-	}
-	return e.exec(ctx, "INSERT INTO "+table+" "+r.Select(e.options, condition("toDate(received_at)", r.Minute)))
+	// The bounds are on the column itself, so that indexes serve.
+	events := fmt.Sprintf("%s AND %s >= toDateTime(%d, 'UTC') AND %[2]s < toDateTime(%[4]d, 'UTC')",
+		condition("toDate(received_at)", r.Minute), r.Time, first, last+60)
+	rollup := fmt.Sprintf("%s AND minute BETWEEN toDateTime(%d, 'UTC') AND toDateTime(%d, 'UTC')",
+		condition(dayOfRow, "minute"), first, last)
+	// A second attempt at the same time would add the difference twice: settle finds it by its id, and the
+	// server knows the token.
+	return e.execAs(ctx, r.Mend(e.options, events, rollup), queryPrefix(token), clickhouse.Settings{
+		"insert_deduplication_token": fmt.Sprintf("%s/%s/%d", token, r.Table, partition),
+	})
 }

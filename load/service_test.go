@@ -15,7 +15,7 @@ func TestEventsArriveOnce(t *testing.T) {
 	k := testKafka(t, 3)
 	client := testClient(t, k)
 	events := recorded(t, 3000)
-	if err := conn.Exec(t.Context(), "SYSTEM STOP MERGES "+c.Database+".events"); err != nil {
+	if err := conn.Exec(t.Context(), "SYSTEM STOP MERGES "+c.Database+".event_rows"); err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, testConfig(), k, c)
@@ -27,8 +27,8 @@ func TestEventsArriveOnce(t *testing.T) {
 	s.stop(t)
 	checkCounts(t, conn, c, 3000)
 	// A token stands for one block: an insert that became two would not be recognised when repeated.
-	inserts := testutil.ToFloat64(s.metrics.inserts.WithLabelValues(c.Database + ".events"))
-	if parts := ask(t, conn, c, "SELECT count() FROM system.parts WHERE active AND database = '%s' AND table = 'events'",
+	inserts := testutil.ToFloat64(s.metrics.inserts.WithLabelValues(c.Database + ".event_rows"))
+	if parts := ask(t, conn, c, "SELECT count() FROM system.parts WHERE active AND database = '%s' AND table = 'event_rows'",
 		c.Database); parts != fmt.Sprint(inserts) {
 		t.Errorf("%v inserts gave %s parts", inserts, parts)
 	}
@@ -42,7 +42,7 @@ func TestEventsArriveOnce(t *testing.T) {
 	in := &inserter{conn: conn, timeout: c.QueryTimeout, metrics: s.metrics}
 	for i := range int32(3) {
 		for _, value := range values(t, i, 0, 37, events[int(i)*1000:int(i+1)*1000]) {
-			if err := in.insert(t.Context(), alone.Database+".events", "ArrowStream", once(), 37, &net.Buffers{value}); err != nil {
+			if err := in.insert(t.Context(), alone.Database+".event_rows", "ArrowStream", once(), 37, &net.Buffers{value}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -51,7 +51,7 @@ func TestViews(t *testing.T) {
 	}
 	in := &inserter{conn: conn, timeout: c.QueryTimeout, metrics: newMetrics(nil)}
 	value := values(t, 0, 0, 100, events)[0]
-	if err := in.insert(t.Context(), c.Database+".events", "ArrowStream", once(), len(events), bytes.NewReader(value)); err != nil {
+	if err := in.insert(t.Context(), c.Database+".event_rows", "ArrowStream", once(), len(events), bytes.NewReader(value)); err != nil {
 		t.Fatal(err)
 	}
 	for sql, want := range map[string]string{

@@ -45,6 +45,8 @@ type Migration struct {
 	// Checksum names the content of the migration whatever the options are; it changes if
 	// somebody edits a migration, or a column, that is already released.
 	Checksum string
+	// Moves come before the statements.
+	Moves []Move
 	// Statements must each be safe to run again.
 	Statements []string
 }
@@ -106,7 +108,8 @@ func renderMigration(file string, version int, name string, o SQLOptions) (Migra
 	if err != nil {
 		return Migration{}, fmt.Errorf("reading migration %s: %w", file, err)
 	}
-	sql, err := renderSQL(file, string(text), sqlContext{SQLOptions: o, version: version})
+	c := sqlContext{SQLOptions: o, version: version}
+	sql, err := renderSQL(file, string(text), c)
 	if err != nil {
 		return Migration{}, err
 	}
@@ -120,7 +123,7 @@ func renderMigration(file string, version int, name string, o SQLOptions) (Migra
 	}
 	sum := sha256.Sum256([]byte(canonical))
 	return Migration{
-		Version: version, Name: name, Checksum: hex.EncodeToString(sum[:16]), Statements: statements(sql),
+		Version: version, Name: name, Checksum: hex.EncodeToString(sum[:16]), Moves: c.moves(), Statements: statements(sql),
 	}, nil
 }
 
@@ -238,10 +241,13 @@ type TTL struct {
 func TTLs(o SQLOptions) []TTL {
 	c := sqlContext{SQLOptions: o}
 	all := []TTL{
-		{Table: "events", Days: o.RetentionDays, Statement: "toDateTime(received_at)"},
+		{Table: "event_rows", Days: o.RetentionDays, Statement: "toDateTime(received_at)"},
 		{Table: "alerts", Days: o.AlertRetentionDays, Statement: "toDateTime(time)"},
 		{Table: "activity_per_minute", Days: o.RetentionDays, Statement: "received_day"},
 		{Table: "intake_per_minute", Days: o.RetentionDays, Statement: "minute"},
+	}
+	if !o.VersionsInMemory() {
+		all = append(all, TTL{Table: "event_versions", Days: o.RetentionDays, Statement: "received_day"})
 	}
 	for i, t := range all {
 		change := "REMOVE TTL"
@@ -282,7 +288,7 @@ func (c sqlContext) AddEventColumns() string {
 	after := "FIRST"
 	for _, column := range Columns() {
 		if column.Since == c.version {
-			for _, table := range c.tables("events") {
+			for _, table := range c.tables("event_rows") {
 				fmt.Fprintf(&b, "ALTER TABLE %s.%s%s ADD COLUMN IF NOT EXISTS %s %s;\n",
 					c.Database, table, c.OnCluster(), column.ddl(c.bare), after)
 			}
@@ -332,9 +338,12 @@ func (c Column) ddl(bare bool) string {
 	if codec == "" {
 		codec = "ZSTD(1)"
 	}
-	comment := ""
-	if !bare {
-		comment = " COMMENT '" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(c.Doc) + "'"
+	return fmt.Sprintf("`%s` %s%s CODEC(%s)", c.Name, c.Type.ClickHouse(), c.comment(bare), codec)
+}
+
+func (c Column) comment(bare bool) string {
+	if bare {
+		return ""
 	}
-	return fmt.Sprintf("`%s` %s%s CODEC(%s)", c.Name, c.Type.ClickHouse(), comment, codec)
+	return " COMMENT '" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(c.Doc) + "'"
 }

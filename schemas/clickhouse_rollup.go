@@ -15,8 +15,10 @@ type Rollup struct {
 	Columns [][2]string
 	// Sums are the counted columns and their expressions.
 	Sums [][2]string
-	// Minute is the expression over events of the column minute.
-	Minute string
+	// Minute is the expression over events of the column minute, which is the minute of the column Time.
+	Minute, Time string
+	// Corrected says that a correction of an event can change its counts.
+	Corrected bool
 }
 
 // Rollups returns all rollups.
@@ -39,7 +41,7 @@ func Rollups() []Rollup {
 				{"raw_partition", ""},
 			},
 			Sums:   [][2]string{{"events", "count()"}},
-			Minute: "toStartOfMinute(event_time)",
+			Minute: "toStartOfMinute(event_time)", Time: "event_time", Corrected: true,
 		},
 		{
 			Table: "intake_per_minute",
@@ -49,14 +51,18 @@ func Rollups() []Rollup {
 			Sums: [][2]string{
 				{"events", "count()"}, {"bytes", "sum(length(raw))"}, {"damaged", "countIf(damage != '')"},
 			},
-			Minute: "toStartOfMinute(received_at)",
+			Minute: "toStartOfMinute(received_at)", Time: "received_at",
 		},
 	}
 }
 
-// Select is the query over events whose result the rollup holds; where may be empty.
+// Select is the query over the events that count whose result the rollup holds; where may be empty.
 func (r Rollup) Select(o SQLOptions, where string) string {
-	var columns, keys []string
+	return r.selectFrom(o.Database+".events", where)
+}
+
+func (r Rollup) selectFrom(table, where string) string {
+	var columns []string
 	for _, c := range append(append([][2]string(nil), r.Columns...), r.Sums...) {
 		if c[1] == "" {
 			columns = append(columns, c[0])
@@ -64,14 +70,39 @@ func (r Rollup) Select(o SQLOptions, where string) string {
 			columns = append(columns, c[1]+" AS "+c[0])
 		}
 	}
-	for _, c := range r.Columns {
-		keys = append(keys, c[0])
-	}
 	if where != "" {
 		where = "\nWHERE " + where
 	}
-	return fmt.Sprintf("SELECT %s\nFROM %s.%s%s\nGROUP BY %s", strings.Join(columns, ", "),
-		o.Database, o.LocalTable("events"), where, strings.Join(keys, ", "))
+	return fmt.Sprintf("SELECT %s\nFROM %s%s\nGROUP BY %s", strings.Join(columns, ", "), table, where, strings.Join(r.keys(), ", "))
+}
+
+func (r Rollup) keys() []string {
+	keys := make([]string, 0, len(r.Columns))
+	for _, c := range r.Columns {
+		keys = append(keys, c[0])
+	}
+	return keys
+}
+
+// Mend is the statement that adds to the rollup what it lacks, and takes away what it has too much, of the events that count:
+// rows with the differences, which may be negative. Counts are unsigned and wrap, so that a sum over them is right.
+// Once it is done it finds nothing more to do. events and rollup are the same condition, on each of the two tables.
+func (r Rollup) Mend(o SQLOptions, events, rollup string) string {
+	keys := strings.Join(r.keys(), ", ")
+	var names, truth, stored, sums, differ []string
+	for i, s := range r.Sums {
+		names = append(names, s[0])
+		truth = append(truth, fmt.Sprintf("toInt64(%s) AS d%d", s[0], i))
+		stored = append(stored, fmt.Sprintf("-toInt64(sum(%s)) AS d%d", s[0], i))
+		sums = append(sums, fmt.Sprintf("toUInt64(sum(d%d))", i))
+		differ = append(differ, fmt.Sprintf("sum(d%d) != 0", i))
+	}
+	return fmt.Sprintf("INSERT INTO %s.%s (%s, %s)\nSELECT %s, %s FROM\n(\nSELECT %s, %s FROM (%s)\nUNION ALL\n"+
+		"SELECT %s, %s FROM %s.%s WHERE %s GROUP BY %s\n)\nGROUP BY %s HAVING %s",
+		o.Database, o.LocalTable(r.Table), keys, strings.Join(names, ", "),
+		keys, strings.Join(sums, ", "), keys, strings.Join(truth, ", "), r.Select(o, events),
+		keys, strings.Join(stored, ", "), o.Database, r.Table, rollup, keys,
+		keys, strings.Join(differ, " OR "))
 }
 
 // RollupView is the statement for the materialized view that fills a rollup.
@@ -79,7 +110,7 @@ func (c sqlContext) RollupView(table string) (string, error) {
 	for _, r := range Rollups() {
 		if r.Table == table {
 			return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s.%s_mv%s\nTO %s AS\n%s;\n",
-				c.Database, table, c.OnCluster(), c.Local(table), r.Select(c.SQLOptions, "")), nil
+				c.Database, table, c.OnCluster(), c.Local(table), r.selectFrom(c.Local("events"), "")), nil
 		}
 	}
 	return "", fmt.Errorf("no rollup %s", table)

@@ -46,7 +46,11 @@ func allSQL(t *testing.T, o SQLOptions) string {
 		t.Fatal(err)
 	}
 	for _, m := range migrations {
-		out += fmt.Sprintf("\n-- %04d_%s %s\n\n%s;\n", m.Version, m.Name, m.Checksum, strings.Join(m.Statements, ";\n\n"))
+		out += fmt.Sprintf("\n-- %04d_%s %s\n\n", m.Version, m.Name, m.Checksum)
+		for _, move := range m.Moves {
+			out += "-- unless it is done\n" + move.Statement + ";\n\n"
+		}
+		out += strings.Join(m.Statements, ";\n\n") + ";\n"
 	}
 	for _, ttl := range TTLs(o) {
 		out += "\n-- when the retention changes: " + ttl.Statement + "\n"
@@ -117,8 +121,8 @@ func TestAddedColumns(t *testing.T) {
 	c := sqlContext{SQLOptions: SQLOptions{Database: "d", Cluster: "c"}, version: 0}
 	sql := c.AddEventColumns()
 	for _, want := range []string{
-		"ALTER TABLE d.events_local ON CLUSTER 'c' ADD COLUMN IF NOT EXISTS `event_id` FixedString(16)", " FIRST;\n",
-		"ALTER TABLE d.events ON CLUSTER 'c' ADD COLUMN IF NOT EXISTS `raw` String", " AFTER `caller_dangerous`;\n",
+		"ALTER TABLE d.event_rows_local ON CLUSTER 'c' ADD COLUMN IF NOT EXISTS `event_id` FixedString(16)", " FIRST;\n",
+		"ALTER TABLE d.event_rows ON CLUSTER 'c' ADD COLUMN IF NOT EXISTS `raw` String", " AFTER `caller_dangerous`;\n",
 	} {
 		if !strings.Contains(sql, want) {
 			t.Errorf("no %q in the statements that add columns", want)

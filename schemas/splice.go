@@ -90,6 +90,30 @@ func (frame *Frame) count(m message) error {
 	return nil
 }
 
+// HasValues reports whether a column holds anything but nulls in a frame, without looking at it. column is its place in the
+// schema; the columns before it must not be lists or maps.
+func (frame *Frame) HasValues(column int) bool {
+	for rest := frame.Messages; len(rest) > 0; {
+		m, after, err := nextMessage(rest)
+		if err != nil {
+			return true // Split has seen that this cannot be
+		}
+		rest = after
+		if m.kind != kindBatch {
+			continue
+		}
+		at, found := 0, false
+		m.flat.pairs(m.header, 1, func(length, nulls int64) {
+			found = found || at == column && nulls < length
+			at++
+		})
+		if found || at <= column {
+			return true
+		}
+	}
+	return false
+}
+
 // EndOfStream returns the bytes that end an Arrow stream.
 func EndOfStream() []byte { return []byte(endOfStream) }
 

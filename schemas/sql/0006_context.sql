@@ -1,1 +1,1 @@
-{{.AddEventColumns}}
+{{.Distributed "event_rows" "cityHash64(event_id)"}}{{.AddEventColumns}}{{.EventVersions}}{{.RollupViewOfFirstRows "activity_per_minute"}}{{.RollupViewOfFirstRows "intake_per_minute"}}{{.EventView}}

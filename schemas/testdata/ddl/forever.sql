@@ -267,73 +267,203 @@ ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `last_time` DateTime64(6, 
 
 ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
 
--- 0006_context f8328bb9c2a721e07182a4d237bb23b2
+-- 0006_context f59a239d934479597f6ef067bec9cd75
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `version` Int64 COMMENT '0 for the first row of an event. A row that corrects it, because who or why became known late, has a higher one: the highest counts.' CODEC(T64, ZSTD(1)) AFTER `damage`;
+-- unless it is done
+RENAME TABLE auditmill.events TO auditmill.event_rows;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `display_name` LowCardinality(String) COMMENT 'Name of the person, from the identity tables.' CODEC(ZSTD(1)) AFTER `issued_credential_id`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `version` Int64 COMMENT '0 for the first row of an event. A row that corrects it, because who or why became known late, has a higher one: the highest counts.' CODEC(T64, ZSTD(1)) AFTER `damage`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `email` LowCardinality(String) COMMENT 'E-mail address of the person, from the identity tables.' CODEC(ZSTD(1)) AFTER `display_name`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `display_name` LowCardinality(String) COMMENT 'Name of the person, from the identity tables.' CODEC(ZSTD(1)) AFTER `issued_credential_id`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `team` LowCardinality(String) COMMENT 'Team of the person; for a service account the owner of its namespace.' CODEC(ZSTD(1)) AFTER `email`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `email` LowCardinality(String) COMMENT 'E-mail address of the person, from the identity tables.' CODEC(ZSTD(1)) AFTER `display_name`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `manager` LowCardinality(String) COMMENT 'Manager of the person, as the identity tables name them.' CODEC(ZSTD(1)) AFTER `team`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `team` LowCardinality(String) COMMENT 'Team of the person; for a service account the owner of its namespace.' CODEC(ZSTD(1)) AFTER `email`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `active` LowCardinality(String) COMMENT 'false if the person had left or was disabled at the time, true if not; empty if unknown.' CODEC(ZSTD(1)) AFTER `manager`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `manager` LowCardinality(String) COMMENT 'Manager of the person, as the identity tables name them.' CODEC(ZSTD(1)) AFTER `team`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `actor_groups` Array(LowCardinality(String)) COMMENT 'Names of the person\'s groups in the identity tables, beside those that the event names.' CODEC(ZSTD(1)) AFTER `active`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `active` LowCardinality(String) COMMENT 'false if the person had left or was disabled at the time, true if not; empty if unknown.' CODEC(ZSTD(1)) AFTER `manager`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `workload` LowCardinality(String) COMMENT 'What runs the pod that the caller\'s token is bound to, such as Deployment payments/api; the top of its owners.' CODEC(ZSTD(1)) AFTER `actor_groups`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `actor_groups` Array(LowCardinality(String)) COMMENT 'Names of the person\'s groups in the identity tables, beside those that the event names.' CODEC(ZSTD(1)) AFTER `active`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `cloud_identity` LowCardinality(String) COMMENT 'Identity of a cloud that the caller\'s service account is bound to: role ARN, Google service account or Entra client id.' CODEC(ZSTD(1)) AFTER `workload`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `workload` LowCardinality(String) COMMENT 'What runs the pod that the caller\'s token is bound to, such as Deployment payments/api; the top of its owners.' CODEC(ZSTD(1)) AFTER `actor_groups`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `minted_by` LowCardinality(String) COMMENT 'The actor that requested the token which is used here; empty if that is not known.' CODEC(ZSTD(1)) AFTER `cloud_identity`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `cloud_identity` LowCardinality(String) COMMENT 'Identity of a cloud that the caller\'s service account is bound to: role ARN, Google service account or Entra client id.' CODEC(ZSTD(1)) AFTER `workload`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `minted_at` DateTime64(6, 'UTC') COMMENT 'When it was requested.' CODEC(Delta, ZSTD(1)) AFTER `minted_by`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `minted_by` LowCardinality(String) COMMENT 'The actor that requested the token which is used here; empty if that is not known.' CODEC(ZSTD(1)) AFTER `cloud_identity`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `session` String COMMENT 'Equal for the events of one actor with one credential from one source on one day (UTC).' CODEC(ZSTD(1)) AFTER `minted_at`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `minted_at` DateTime64(6, 'UTC') COMMENT 'When it was requested.' CODEC(Delta, ZSTD(1)) AFTER `minted_by`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_zone` LowCardinality(String) COMMENT 'Zone of source_ip: that of the narrowest configured range, else node, pod or loopback if the cluster has such an address; empty if unknown.' CODEC(ZSTD(1)) AFTER `session`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `session` String COMMENT 'Equal for the events of one actor with one credential from one source on one day (UTC).' CODEC(ZSTD(1)) AFTER `minted_at`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_country` LowCardinality(String) COMMENT 'Country of source_ip, ISO 3166, from the MMDB files.' CODEC(ZSTD(1)) AFTER `source_zone`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `source_zone` LowCardinality(String) COMMENT 'Zone of source_ip: that of the narrowest configured range, else node, pod or loopback if the cluster has such an address; empty if unknown.' CODEC(ZSTD(1)) AFTER `session`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_network` LowCardinality(String) COMMENT 'Network of source_ip, such as AS64500 Example Ltd, from the MMDB files.' CODEC(ZSTD(1)) AFTER `source_country`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `source_country` LowCardinality(String) COMMENT 'Country of source_ip, ISO 3166, from the MMDB files.' CODEC(ZSTD(1)) AFTER `source_zone`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `source_node` LowCardinality(String) COMMENT 'Node of the cluster that source_ip belongs to: its own address, or one of its pods.' CODEC(ZSTD(1)) AFTER `source_network`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `source_network` LowCardinality(String) COMMENT 'Network of source_ip, such as AS64500 Example Ltd, from the MMDB files.' CODEC(ZSTD(1)) AFTER `source_country`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `off_node` LowCardinality(String) COMMENT 'true if a token that is bound to a node was used from somewhere else, false if from there; empty if there is no such bond or the source\'s node is unknown.' CODEC(ZSTD(1)) AFTER `source_node`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `source_node` LowCardinality(String) COMMENT 'Node of the cluster that source_ip belongs to: its own address, or one of its pods.' CODEC(ZSTD(1)) AFTER `source_network`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `namespace_owner` LowCardinality(String) COMMENT 'Owner of the object\'s namespace, by its labels and annotations owner, team or contact.' CODEC(ZSTD(1)) AFTER `off_node`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `off_node` LowCardinality(String) COMMENT 'true if a token that is bound to a node was used from somewhere else, false if from there; empty if there is no such bond or the source\'s node is unknown.' CODEC(ZSTD(1)) AFTER `source_node`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `namespace_labels` Map(LowCardinality(String), String) COMMENT 'Labels of the object\'s namespace at the time.' CODEC(ZSTD(1)) AFTER `namespace_owner`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `namespace_owner` LowCardinality(String) COMMENT 'Owner of the object\'s namespace, by its labels and annotations owner, team or contact.' CODEC(ZSTD(1)) AFTER `off_node`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grant_agreement` LowCardinality(String) COMMENT 'agree if the grant that the API server named is among grants, or RBAC forbade and there are none; disagree if not although everything is known: the state is wrong, or the event; else unknown. Empty if RBAC decided nothing.' CODEC(ZSTD(1)) AFTER `grant_subject`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `namespace_labels` Map(LowCardinality(String), String) COMMENT 'Labels of the object\'s namespace at the time.' CODEC(ZSTD(1)) AFTER `namespace_owner`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grant_since` DateTime64(6, 'UTC') COMMENT 'Since when the named binding, or else the first of grants, was as it is.' CODEC(Delta, ZSTD(1)) AFTER `grant_agreement`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `grant_agreement` LowCardinality(String) COMMENT 'agree if the grant that the API server named is among grants, or RBAC forbade and there are none; disagree if not although everything is known: the state is wrong, or the event; else unknown. Empty if RBAC decided nothing.' CODEC(ZSTD(1)) AFTER `grant_subject`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grant_author` LowCardinality(String) COMMENT 'The actor that made it so, if that was recorded.' CODEC(ZSTD(1)) AFTER `grant_since`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `grant_since` DateTime64(6, 'UTC') COMMENT 'Since when the named binding, or else the first of grants, was as it is.' CODEC(Delta, ZSTD(1)) AFTER `grant_agreement`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `grants` Array(LowCardinality(String)) COMMENT 'Every grant that allows the request at its time, in the words of the API server, with the index of the rule: ClusterRoleBinding "b" of ClusterRole "r" to Group "g" by rule 0.' CODEC(ZSTD(1)) AFTER `grant_author`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `grant_author` LowCardinality(String) COMMENT 'The actor that made it so, if that was recorded.' CODEC(ZSTD(1)) AFTER `grant_since`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `rights_complete` LowCardinality(String) COMMENT 'true if all roles and bindings of the cluster were known, false if some may be missing; empty if nothing was known.' CODEC(ZSTD(1)) AFTER `grants`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `grants` Array(LowCardinality(String)) COMMENT 'Every grant that allows the request at its time, in the words of the API server, with the index of the rule: ClusterRoleBinding "b" of ClusterRole "r" to Group "g" by rule 0.' CODEC(ZSTD(1)) AFTER `grant_author`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `rights_since` DateTime64(6, 'UTC') COMMENT 'When a role or binding of the cluster changed last before the event.' CODEC(Delta, ZSTD(1)) AFTER `rights_complete`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `rights_complete` LowCardinality(String) COMMENT 'true if all roles and bindings of the cluster were known, false if some may be missing; empty if nothing was known.' CODEC(ZSTD(1)) AFTER `grants`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `rights_age` Int64 COMMENT 'event_time − rights_since in microseconds.' CODEC(ZSTD(1)) AFTER `rights_since`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `rights_since` DateTime64(6, 'UTC') COMMENT 'When a role or binding of the cluster changed last before the event.' CODEC(Delta, ZSTD(1)) AFTER `rights_complete`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `breadth` UInt16 COMMENT 'How much the user may do (the impersonated one, if there is one): 0 nothing or unknown, 100 everything. docs/enrichment.md says how it is counted.' CODEC(ZSTD(1)) AFTER `rights_age`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `rights_age` Int64 COMMENT 'event_time − rights_since in microseconds.' CODEC(ZSTD(1)) AFTER `rights_since`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `cluster_admin` LowCardinality(String) COMMENT 'true if the user may do everything on every resource of the cluster, false if not; empty if unknown.' CODEC(ZSTD(1)) AFTER `breadth`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `breadth` UInt16 COMMENT 'How much the user may do (the impersonated one, if there is one): 0 nothing or unknown, 100 everything. docs/enrichment.md says how it is counted.' CODEC(ZSTD(1)) AFTER `rights_age`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `dangerous` Array(LowCardinality(String)) COMMENT 'Ids of the dangerous permissions that the user holds, the worst first.' CODEC(ZSTD(1)) AFTER `cluster_admin`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `cluster_admin` LowCardinality(String) COMMENT 'true if the user may do everything on every resource of the cluster, false if not; empty if unknown.' CODEC(ZSTD(1)) AFTER `breadth`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `impersonation_allowed` LowCardinality(String) COMMENT 'true if a grant of the caller allows to act as the impersonated user with its groups, uid and extra, false if none is known; empty without impersonation or knowledge.' CODEC(ZSTD(1)) AFTER `dangerous`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `dangerous` Array(LowCardinality(String)) COMMENT 'Ids of the dangerous permissions that the user holds, the worst first.' CODEC(ZSTD(1)) AFTER `cluster_admin`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `impersonation_grants` Array(LowCardinality(String)) COMMENT 'The grants of the caller that allow to act as that user, written like grants.' CODEC(ZSTD(1)) AFTER `impersonation_allowed`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `impersonation_allowed` LowCardinality(String) COMMENT 'true if a grant of the caller allows to act as the impersonated user with its groups, uid and extra, false if none is known; empty without impersonation or knowledge.' CODEC(ZSTD(1)) AFTER `dangerous`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `caller_breadth` UInt16 COMMENT 'breadth of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `impersonation_grants`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `impersonation_grants` Array(LowCardinality(String)) COMMENT 'The grants of the caller that allow to act as that user, written like grants.' CODEC(ZSTD(1)) AFTER `impersonation_allowed`;
 
-ALTER TABLE auditmill.events ADD COLUMN IF NOT EXISTS `caller_dangerous` Array(LowCardinality(String)) COMMENT 'dangerous of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `caller_breadth`;
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `caller_breadth` UInt16 COMMENT 'breadth of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `impersonation_grants`;
+
+ALTER TABLE auditmill.event_rows ADD COLUMN IF NOT EXISTS `caller_dangerous` Array(LowCardinality(String)) COMMENT 'dangerous of the caller itself, where it impersonates.' CODEC(ZSTD(1)) AFTER `caller_breadth`;
+
+CREATE TABLE IF NOT EXISTS auditmill.event_versions
+(
+    `event_id` String,
+    `version` Int64,
+    `received_day` Date
+)
+ENGINE = Join(ANY, LEFT, event_id)
+SETTINGS join_any_take_last_row = 1;
+
+ALTER TABLE auditmill.activity_per_minute_mv MODIFY QUERY
+SELECT toDate(received_at) AS received_day, toStartOfMinute(event_time) AS minute, cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, outcome, raw_partition, count() AS events
+FROM auditmill.event_rows
+WHERE version = 0
+GROUP BY received_day, minute, cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, outcome, raw_partition;
+
+ALTER TABLE auditmill.intake_per_minute_mv MODIFY QUERY
+SELECT toStartOfMinute(received_at) AS minute, cluster, source, raw_partition, count() AS events, sum(length(raw)) AS bytes, countIf(damage != '') AS damaged
+FROM auditmill.event_rows
+WHERE version = 0
+GROUP BY minute, cluster, source, raw_partition;
+
+CREATE VIEW IF NOT EXISTS auditmill.events
+(
+    `event_id` FixedString(16) COMMENT 'SHA-256(cluster ‖ 0x00 ‖ raw)[:16]: names these bytes.',
+    `fingerprint` FixedString(16) COMMENT 'Names the same event however it travelled; the Kafka key of the raw record.',
+    `cluster` LowCardinality(String) COMMENT 'Cluster that sent the event, as authenticated or configured at ingest.',
+    `platform` LowCardinality(String) COMMENT 'kubernetes or docker.',
+    `source` LowCardinality(String) COMMENT 'How the event came in: webhook or file.',
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When ingest had the event.',
+    `raw_partition` Int32 COMMENT 'Partition of audit.raw.v1 that holds the original.',
+    `raw_offset` Int64 COMMENT 'Offset in that partition.',
+    `damage` LowCardinality(String) COMMENT 'What is wrong with the event, comma-separated: truncated (the API server removed objects), recovered (found behind broken JSON), bad FIELD, duplicate FIELD.',
+    `version` Int64 COMMENT '0 for the first row of an event. A row that corrects it, because who or why became known late, has a higher one: the highest counts.',
+    `event_time` DateTime64(6, 'UTC') COMMENT 'When the API server received the request: the time that rules and look-ups use.',
+    `stage_time` DateTime64(6, 'UTC') COMMENT 'When the request reached this stage.',
+    `duration` Int64 COMMENT 'stage_time − event_time in microseconds.',
+    `level` LowCardinality(String) COMMENT 'Audit level: Metadata, Request or RequestResponse.',
+    `stage` LowCardinality(String) COMMENT 'RequestReceived, ResponseStarted, ResponseComplete or Panic.',
+    `audit_id` String COMMENT 'Chosen by the client if it likes (header Audit-ID): never unique by itself.',
+    `verb` LowCardinality(String) COMMENT 'Kubernetes verb, or the lower-case HTTP method of a non-resource request.',
+    `request_uri` String COMMENT 'Path and query.',
+    `api_group` LowCardinality(String) COMMENT 'API group of the object; empty for the core group.',
+    `api_version` LowCardinality(String) COMMENT 'API version of the object.',
+    `resource` LowCardinality(String) COMMENT 'Resource in the plural; empty for a non-resource request.',
+    `subresource` LowCardinality(String) COMMENT 'Subresource such as exec, status or token.',
+    `namespace` LowCardinality(String) COMMENT 'Namespace of the object; empty if cluster-wide.',
+    `name` String COMMENT 'Name of the object; empty for list and deletecollection.',
+    `object_uid` String COMMENT 'UID of the object.',
+    `resource_version` String COMMENT 'Resource version in the reference.',
+    `user_agent` LowCardinality(String) COMMENT 'User agent as the client wrote it: not to be trusted.',
+    `client` LowCardinality(String) COMMENT 'Program named by the user agent, such as kubectl.',
+    `client_version` LowCardinality(String) COMMENT 'Its version, such as v1.34.1.',
+    `command` Array(String) COMMENT 'The command= parameters of exec, decoded, in order.',
+    `code` UInt16 COMMENT 'HTTP status code of the response; 0 if there was none yet.',
+    `status` LowCardinality(String) COMMENT 'Success or Failure, where the response was a Status.',
+    `reason` LowCardinality(String) COMMENT 'Reason of a Status, such as Forbidden.',
+    `message` String COMMENT 'Message of a Status.',
+    `outcome` LowCardinality(String) COMMENT 'received, success, redirected, denied, unauthenticated, failed, error or panic, from stage, code and decision.',
+    `decision` LowCardinality(String) COMMENT 'allow or forbid; empty if the request did not reach authorization.',
+    `decision_reason` LowCardinality(String) COMMENT 'The authorizer\'s reason, whole.',
+    `annotations` Map(LowCardinality(String), String) COMMENT 'All annotations.',
+    `user` LowCardinality(String) COMMENT 'The authenticated caller; empty if authentication failed.',
+    `user_uid` LowCardinality(String) COMMENT 'UID of the caller.',
+    `groups` Array(LowCardinality(String)) COMMENT 'Groups of the caller.',
+    `extra` Map(LowCardinality(String), Array(String)) COMMENT 'Extra attributes of the caller.',
+    `credential_id` String COMMENT 'The credential that was used: JTI=… of a token, X509SHA256=… of a certificate.',
+    `impersonated_user` LowCardinality(String) COMMENT 'The user that the caller acted as; authorization was decided for this one.',
+    `impersonated_uid` LowCardinality(String) COMMENT 'UID of the impersonated user.',
+    `impersonated_groups` Array(LowCardinality(String)) COMMENT 'Groups of the impersonated user.',
+    `impersonated_extra` Map(LowCardinality(String), Array(String)) COMMENT 'Extra attributes of the impersonated user.',
+    `impersonation_constraint` LowCardinality(String) COMMENT 'impersonate:<mode> of a constrained impersonation.',
+    `source_ip` LowCardinality(String) COMMENT 'The last of source_ips: the peer of the API server, the only one that the client cannot forge.',
+    `source_ips` Array(String) COMMENT 'X-Forwarded-For and X-Real-Ip as the client wrote them, then the peer.',
+    `actor` LowCardinality(String) COMMENT 'One stable identity of the caller: the person, role or service account behind user.',
+    `actor_kind` LowCardinality(String) COMMENT 'human, service_account, node, control_plane, cloud_service, anonymous, bootstrap or unknown.',
+    `provider` LowCardinality(String) COMMENT 'Who vouches for the identity: kubernetes, certificate, oidc, eks, gke, aks; empty if unknown.',
+    `pod` LowCardinality(String) COMMENT 'namespace/name of the pod that the caller\'s token is bound to.',
+    `node` LowCardinality(String) COMMENT 'Node that the caller is, or that its token is bound to.',
+    `issued_credential_id` String COMMENT 'The credential that this request minted; equal to credential_id of every later use.',
+    `display_name` LowCardinality(String) COMMENT 'Name of the person, from the identity tables.',
+    `email` LowCardinality(String) COMMENT 'E-mail address of the person, from the identity tables.',
+    `team` LowCardinality(String) COMMENT 'Team of the person; for a service account the owner of its namespace.',
+    `manager` LowCardinality(String) COMMENT 'Manager of the person, as the identity tables name them.',
+    `active` LowCardinality(String) COMMENT 'false if the person had left or was disabled at the time, true if not; empty if unknown.',
+    `actor_groups` Array(LowCardinality(String)) COMMENT 'Names of the person\'s groups in the identity tables, beside those that the event names.',
+    `workload` LowCardinality(String) COMMENT 'What runs the pod that the caller\'s token is bound to, such as Deployment payments/api; the top of its owners.',
+    `cloud_identity` LowCardinality(String) COMMENT 'Identity of a cloud that the caller\'s service account is bound to: role ARN, Google service account or Entra client id.',
+    `minted_by` LowCardinality(String) COMMENT 'The actor that requested the token which is used here; empty if that is not known.',
+    `minted_at` DateTime64(6, 'UTC') COMMENT 'When it was requested.',
+    `session` String COMMENT 'Equal for the events of one actor with one credential from one source on one day (UTC).',
+    `source_zone` LowCardinality(String) COMMENT 'Zone of source_ip: that of the narrowest configured range, else node, pod or loopback if the cluster has such an address; empty if unknown.',
+    `source_country` LowCardinality(String) COMMENT 'Country of source_ip, ISO 3166, from the MMDB files.',
+    `source_network` LowCardinality(String) COMMENT 'Network of source_ip, such as AS64500 Example Ltd, from the MMDB files.',
+    `source_node` LowCardinality(String) COMMENT 'Node of the cluster that source_ip belongs to: its own address, or one of its pods.',
+    `off_node` LowCardinality(String) COMMENT 'true if a token that is bound to a node was used from somewhere else, false if from there; empty if there is no such bond or the source\'s node is unknown.',
+    `namespace_owner` LowCardinality(String) COMMENT 'Owner of the object\'s namespace, by its labels and annotations owner, team or contact.',
+    `namespace_labels` Map(LowCardinality(String), String) COMMENT 'Labels of the object\'s namespace at the time.',
+    `authorizer` LowCardinality(String) COMMENT 'Who decided, as far as the reason tells: rbac, eks, gke, azure, node, masters (group system:masters), none (nobody allowed it), other.',
+    `grant_binding_kind` LowCardinality(String) COMMENT 'ClusterRoleBinding or RoleBinding that the API server named.',
+    `grant_binding` LowCardinality(String) COMMENT 'Its name; namespace/name for a RoleBinding.',
+    `grant_role_kind` LowCardinality(String) COMMENT 'ClusterRole or Role that it refers to.',
+    `grant_role` LowCardinality(String) COMMENT 'Name of that role.',
+    `grant_subject_kind` LowCardinality(String) COMMENT 'User, Group or ServiceAccount through which the binding applied.',
+    `grant_subject` LowCardinality(String) COMMENT 'Name of that subject; namespace/name for a ServiceAccount.',
+    `grant_agreement` LowCardinality(String) COMMENT 'agree if the grant that the API server named is among grants, or RBAC forbade and there are none; disagree if not although everything is known: the state is wrong, or the event; else unknown. Empty if RBAC decided nothing.',
+    `grant_since` DateTime64(6, 'UTC') COMMENT 'Since when the named binding, or else the first of grants, was as it is.',
+    `grant_author` LowCardinality(String) COMMENT 'The actor that made it so, if that was recorded.',
+    `grants` Array(LowCardinality(String)) COMMENT 'Every grant that allows the request at its time, in the words of the API server, with the index of the rule: ClusterRoleBinding "b" of ClusterRole "r" to Group "g" by rule 0.',
+    `rights_complete` LowCardinality(String) COMMENT 'true if all roles and bindings of the cluster were known, false if some may be missing; empty if nothing was known.',
+    `rights_since` DateTime64(6, 'UTC') COMMENT 'When a role or binding of the cluster changed last before the event.',
+    `rights_age` Int64 COMMENT 'event_time − rights_since in microseconds.',
+    `breadth` UInt16 COMMENT 'How much the user may do (the impersonated one, if there is one): 0 nothing or unknown, 100 everything. docs/enrichment.md says how it is counted.',
+    `cluster_admin` LowCardinality(String) COMMENT 'true if the user may do everything on every resource of the cluster, false if not; empty if unknown.',
+    `dangerous` Array(LowCardinality(String)) COMMENT 'Ids of the dangerous permissions that the user holds, the worst first.',
+    `impersonation_allowed` LowCardinality(String) COMMENT 'true if a grant of the caller allows to act as the impersonated user with its groups, uid and extra, false if none is known; empty without impersonation or knowledge.',
+    `impersonation_grants` Array(LowCardinality(String)) COMMENT 'The grants of the caller that allow to act as that user, written like grants.',
+    `caller_breadth` UInt16 COMMENT 'breadth of the caller itself, where it impersonates.',
+    `caller_dangerous` Array(LowCardinality(String)) COMMENT 'dangerous of the caller itself, where it impersonates.',
+    `raw` String COMMENT 'The event\'s original bytes; request and response objects are read from here.',
+    `id` String ALIAS lower(hex(event_id)),
+    `request_object` String ALIAS JSONExtractRaw(raw, 'requestObject'),
+    `response_object` String ALIAS JSONExtractRaw(raw, 'responseObject')
+)
+AS SELECT `event_id`, `fingerprint`, `cluster`, `platform`, `source`, `received_at`, `raw_partition`, `raw_offset`, `damage`, `version`, `event_time`, `stage_time`, `duration`, `level`, `stage`, `audit_id`, `verb`, `request_uri`, `api_group`, `api_version`, `resource`, `subresource`, `namespace`, `name`, `object_uid`, `resource_version`, `user_agent`, `client`, `client_version`, `command`, `code`, `status`, `reason`, `message`, `outcome`, `decision`, `decision_reason`, `annotations`, `user`, `user_uid`, `groups`, `extra`, `credential_id`, `impersonated_user`, `impersonated_uid`, `impersonated_groups`, `impersonated_extra`, `impersonation_constraint`, `source_ip`, `source_ips`, `actor`, `actor_kind`, `provider`, `pod`, `node`, `issued_credential_id`, `display_name`, `email`, `team`, `manager`, `active`, `actor_groups`, `workload`, `cloud_identity`, `minted_by`, `minted_at`, `session`, `source_zone`, `source_country`, `source_network`, `source_node`, `off_node`, `namespace_owner`, `namespace_labels`, `authorizer`, `grant_binding_kind`, `grant_binding`, `grant_role_kind`, `grant_role`, `grant_subject_kind`, `grant_subject`, `grant_agreement`, `grant_since`, `grant_author`, `grants`, `rights_complete`, `rights_since`, `rights_age`, `breadth`, `cluster_admin`, `dangerous`, `impersonation_allowed`, `impersonation_grants`, `caller_breadth`, `caller_dangerous`, `raw`
+FROM auditmill.event_rows
+WHERE version = joinGet('auditmill.event_versions', 'version', CAST(event_id AS String));
 
 -- 0007_alert_context 37503ed4dc4e264ee442e4cf6ef6a634
 
@@ -403,7 +533,7 @@ ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `caller_breadth` UInt16 AF
 
 ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `caller_dangerous` Array(LowCardinality(String)) AFTER `caller_breadth`;
 
--- when the retention changes: ALTER TABLE auditmill.events REMOVE TTL
+-- when the retention changes: ALTER TABLE auditmill.event_rows REMOVE TTL
 
 -- when the retention changes: ALTER TABLE auditmill.alerts REMOVE TTL
 
