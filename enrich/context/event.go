@@ -87,7 +87,7 @@ type write struct {
 	uid               string
 	query             url.Values
 	request, response []byte // JSON; nil if the event has none
-	state             *State // before it, nil if nothing is known
+	known             *Cluster
 	pool              *pool
 }
 
@@ -113,7 +113,7 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 		return nil, false
 	}
 	w.request, w.response = body(e.Raw, "requestObject"), body(e.Raw, "responseObject")
-	w.state = s.Cluster(cluster).At(w.at)
+	w.known = s.Cluster(cluster)
 	return w, true
 }
 
@@ -221,19 +221,19 @@ func (w *write) requested() (*wire, error) {
 	return object, nil
 }
 
+// before returns what was known of the object before the write, so that it does not matter whether it is known already.
+func (w *write) before() *Item { return w.known.Find(w.key, w.at-1) }
+
 // patched applies a patch to what is known of the object.
 func (w *write) patched() (*wire, error) {
-	if w.state == nil {
-		return nil, errors.New("a patch of an object that is not known")
-	}
-	item, ok := w.state.Get(w.key)
+	item := w.before()
 	apply := isApply(w.request)
 	switch {
-	case !ok && apply && !w.state.Complete(w.key.Kind):
+	case item == nil && apply && !w.known.Complete(w.key.Kind, w.at-1):
 		return nil, errors.New("an apply of an object that may have existed before")
-	case !ok && apply:
+	case item == nil && apply:
 		return parseObject(w.request)
-	case !ok, item.Stale, item.Object == nil:
+	case item == nil, item.Stale, item.Object == nil:
 		return nil, errors.New("a patch of an object that is not known")
 	}
 	return patch(w.key, item.Object, w.request)
@@ -288,11 +288,9 @@ func (w *write) collection() (changes []Change, err error) {
 		return nil, nil
 	}
 	selected := w.query.Get("labelSelector") != "" || w.query.Get("fieldSelector") != ""
-	if w.state != nil {
-		for item := range w.state.Objects(w.key.Kind) {
-			if w.key.Namespace == item.Key.Namespace {
-				changes = append(changes, Change{Key: item.Key, From: w.at, Stale: selected, Source: SourceAudit})
-			}
+	for item := range w.known.Objects(w.key.Kind, w.at-1) {
+		if w.key.Namespace == item.Key.Namespace {
+			changes = append(changes, Change{Key: item.Key, From: w.at, Stale: selected, Source: SourceAudit})
 		}
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })

@@ -11,24 +11,40 @@ import (
 // Find returns what is known of an object of any kind at a time in µs since 1970: nil if it did not exist then or is not
 // known. It takes no lock.
 func (c *Cluster) Find(key Key, at int64) *Item {
-	if c == nil {
+	switch {
+	case c == nil || key.Kind >= kinds:
+		return nil
+	case key.Kind.RBAC():
+		if state := c.At(at); state != nil {
+			item, _ := state.Get(key)
+			return item
+		}
 		return nil
 	}
-	state := c.At(at)
-	if state == nil {
-		return nil
+	if o := c.tables[key.Kind].get(key); o != nil {
+		return o.at(at)
 	}
-	item, _ := state.Get(key)
-	return item
+	return nil
 }
 
 // Objects yields the objects of a kind as they were at a time in µs since 1970, in no order. It takes no lock.
 func (c *Cluster) Objects(kind Kind, at int64) iter.Seq[*Item] {
-	state := c.At(at)
-	if state == nil {
+	if c == nil {
 		return func(func(*Item) bool) {}
 	}
-	return state.Objects(kind)
+	if kind.RBAC() {
+		if state := c.At(at); state != nil {
+			return state.Objects(kind)
+		}
+		return func(func(*Item) bool) {}
+	}
+	return func(yield func(*Item) bool) {
+		for o := range c.tables[kind].all() {
+			if item := o.at(at); item != nil && !yield(item) {
+				return
+			}
+		}
+	}
 }
 
 // History returns what is known of an object over time, the oldest first: what it became, and when it was deleted. As
@@ -39,19 +55,31 @@ func (c *Cluster) History(key Key) []Change {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var all []Change
-	for _, e := range c.versions[key] {
-		if !e.dead && !e.presumed {
-			all = append(all, e.Change)
+	o := c.tables[key.Kind].get(key)
+	if o == nil {
+		return nil
+	}
+	all := make([]Change, 0, len(o.entries))
+	for _, item := range o.items() {
+		c := Change{Key: key, From: item.From, Object: item.Object, Source: item.Source, By: item.By, Stale: item.Stale}
+		for _, e := range o.entries {
+			if &e.item == item {
+				c = e.change()
+			}
 		}
+		all = append(all, c)
 	}
 	return all
 }
 
-// Complete says whether all objects of the kind are known at a time. It takes no lock.
+// Complete says whether all objects of the kind are known at a time in µs since 1970: there was a dump of them or a watch,
+// and nothing happened since that could not be followed. It takes no lock.
 func (c *Cluster) Complete(kind Kind, at int64) bool {
-	state := c.At(at)
-	return state != nil && state.Complete(kind) && !state.Doubtful()
+	if c == nil {
+		return false
+	}
+	m := c.markAt(at)
+	return (m.complete&^m.doubt)&(1<<kind) != 0
 }
 
 // Address is who has an IP address in a cluster.
@@ -61,36 +89,49 @@ type Address struct {
 }
 
 // Address returns who had an IP address at a time in µs since 1970: a node by its own address, a pod by its IP, or else
-// the node whose range of pods it is in. It takes no lock.
+// the node whose range of pods it is in. Of several that are said to have had it, the one that got it last had it; if it
+// changed since in a way that is not known, nobody is known to have had it. It takes no lock.
 func (c *Cluster) Address(ip string, at int64) (Address, bool) {
-	addr, err := netip.ParseAddr(ip)
-	state := c.At(at)
-	if err != nil || state == nil {
+	if c == nil {
 		return Address{}, false
 	}
-	addr = addr.Unmap()
-	ip = addr.String()
-	for item := range state.Objects(Node) {
-		if item.Object != nil && slices.Contains(item.Object.Node.Addresses, ip) {
-			return Address{Node: item.Key.Name}, true
-		}
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return Address{}, false
 	}
-	for item := range state.Objects(Pod) {
-		if o := item.Object; o != nil && !o.Pod.HostNetwork && slices.Contains(o.Pod.IPs, ip) {
-			return Address{Node: o.Pod.Node, Pod: item.Key}, true
-		}
-	}
-	for item := range state.Objects(Node) {
-		if item.Object == nil {
+	addr = addr.Unmap().WithZone("")
+	for _, bits := range c.places.lens.Load().of(addr) {
+		prefix, err := addr.Prefix(bits)
+		if err != nil {
 			continue
 		}
-		for _, cidr := range item.Object.Node.PodCIDRs {
-			if p, err := netip.ParsePrefix(cidr); err == nil && p.Contains(addr) {
-				return Address{Node: item.Key.Name}, true
+		var holder *Item
+		for _, o := range c.places.get(prefix) {
+			item := o.at(at)
+			if item == nil || item.Object == nil || !has(item, prefix) {
+				continue
 			}
+			if holder == nil || holder.Key.Kind != Node && (item.Key.Kind == Node || item.From > holder.From) ||
+				holder.Key.Kind == Node && item.Key.Kind == Node && item.From > holder.From {
+				holder = item
+			}
+		}
+		switch {
+		case holder == nil:
+		case holder.Stale:
+			return Address{}, false
+		case holder.Object.Pod != nil:
+			return Address{Node: holder.Object.Pod.Node, Pod: holder.Key}, true
+		default:
+			return Address{Node: holder.Key.Name}, true
 		}
 	}
 	return Address{}, false
+}
+
+// has says whether an item has an address or a range.
+func has(item *Item, prefix netip.Prefix) bool {
+	return slices.Contains(prefixes([]*Item{item}), prefix)
 }
 
 // Credential returns what is known of a credential by its id, "JTI=…" or "X509SHA256=…": nil if nothing is. It takes no
@@ -100,23 +141,44 @@ func (s *Store) Credential(cluster, id string) *Item {
 }
 
 // Person returns the person that a cluster calls username at a time in µs since 1970, or whose id or e-mail address it
-// is; nil if there is none, or if it may be one of several. It takes no lock.
-func (s *Store) Person(cluster, username string, at int64) (found *Item) {
-	state := s.Cluster(Organization).At(at)
-	if state == nil || username == "" {
+// is; nil if there is none, or if it may be one of several. What is an e-mail address may be in upper or lower case. It
+// takes no lock.
+func (s *Store) Person(cluster, username string, at int64) *Item {
+	c := s.Cluster(Organization)
+	if c == nil || username == "" {
 		return nil
 	}
-	for item := range state.Objects(Person) {
-		p := item.Object.Person
-		if slices.Contains(p.Usernames, "cluster/"+cluster+"/"+username) {
-			return item
+	if found, ok := c.person(alias{cluster, username}, at); ok {
+		return found
+	}
+	if strings.HasPrefix(username, "system:") {
+		return nil
+	}
+	found, ok := c.person(alias{"", username}, at)
+	if lower := strings.ToLower(username); !ok && lower != username && mail(lower) {
+		found, _ = c.person(alias{"", lower}, at)
+	}
+	return found
+}
+
+// person returns who was called so; nil and true if that is not clear.
+func (c *Cluster) person(a alias, at int64) (found *Item, ok bool) {
+	for _, o := range c.people.get(a) {
+		item := o.at(at)
+		if item == nil {
+			continue
 		}
-		if !strings.HasPrefix(username, "system:") &&
-			(item.Key.Name == username || p.Email == username || slices.Contains(p.Usernames, username)) {
+		called := false
+		names(item, func(b alias) { called = called || a == b })
+		switch {
+		case !called:
+		case found != nil:
+			return nil, true
+		default:
 			found = item
 		}
 	}
-	return found
+	return found, found != nil
 }
 
 // Group returns the group of that id at a time in µs since 1970, nil if there is none. It takes no lock.
@@ -126,42 +188,49 @@ func (s *Store) Group(id string, at int64) *Item {
 
 // Zone returns the narrowest Range that an address was in at a time in µs since 1970, as a cluster sees it: of two that
 // are equal, the one that is of the cluster. It is nil if there is none. It takes no lock.
-func (s *Store) Zone(cluster string, ip netip.Addr, at int64) (found *Item) {
-	state := s.Cluster(Organization).At(at)
-	if state == nil {
+func (s *Store) Zone(cluster string, ip netip.Addr, at int64) *Item {
+	c := s.Cluster(Organization)
+	if c == nil {
 		return nil
 	}
-	ip = ip.Unmap()
-	bits := -1
-	for item := range state.Objects(Range) {
-		r := item.Object.Range
-		p, err := netip.ParsePrefix(r.CIDR)
-		if err != nil || !p.Contains(ip) || r.Cluster != "" && r.Cluster != cluster {
+	ip = ip.Unmap().WithZone("")
+	for _, bits := range c.places.lens.Load().of(ip) {
+		prefix, err := ip.Prefix(bits)
+		if err != nil {
 			continue
 		}
-		if p.Bits() > bits || p.Bits() == bits && r.Cluster != "" {
-			found, bits = item, p.Bits()
+		var found *Item
+		for _, o := range c.places.get(prefix) {
+			item := o.at(at)
+			if item == nil || item.Object == nil || item.Object.Range == nil || !has(item, prefix) {
+				continue
+			}
+			r := item.Object.Range
+			if r.Cluster == cluster || r.Cluster == "" && found == nil {
+				found = item
+			}
+		}
+		if found != nil {
+			return found
 		}
 	}
-	return found
+	return nil
 }
 
 // Stats are numbers about a Store.
 type Stats struct {
-	Clusters int
-	States   int   // versions of the roles and bindings of all clusters
-	Versions int   // of all other objects
-	Objects  int   // that are not roles and bindings, those that are gone and remembered among them
-	Dropped  int64 // versions that were forgotten because there were too many, since the start
-	Expired  int64 // credentials that were forgotten because they expired
+	Clusters    int
+	States      int   // versions of the roles and bindings of all clusters
+	Objects     int   // versions of all other objects but credentials
+	Credentials int   // that are known
+	Dropped     int64 // versions and credentials that were forgotten because there were too many, since the start
+	Expired     int64 // credentials that were forgotten because they expired, since the start
 }
 
-// Stats returns numbers about the store.
+// Stats returns numbers about the store. It takes no lock.
 func (s *Store) Stats() Stats {
-	st := Stats{}
-	for _, c := range *s.clusters.Load() {
-		st.Clusters++
-		st.States += c.Versions()
+	return Stats{
+		Clusters: len(*s.clusters.Load()), States: int(s.states.Load()), Objects: int(s.entries.Load()),
+		Credentials: int(s.credentials.Load()), Dropped: s.dropped.Load(), Expired: s.expired.Load(),
 	}
-	return st
 }

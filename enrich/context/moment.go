@@ -16,10 +16,7 @@ func (c *Cluster) Moment() *Moment {
 }
 
 // passed begins another Moment. It comes after all else: who has the new Moment must see what is new. mu is held.
-func (c *Cluster) passed(changes []Change) {
-	newest := c.now.Load().Newest
-	for i := range changes {
-		newest = max(newest, changes[i].From)
-	}
-	c.now.Store(&Moment{Newest: newest})
+func (c *Cluster) passed() {
+	c.lost = false
+	c.now.Store(&Moment{Newest: c.newest})
 }

@@ -15,6 +15,8 @@ type Item struct {
 	Source string  // where it is known from
 	By     string  // the actor that made it so, if that is recorded
 	Stale  bool    // it has changed since in a way that was not recorded
+
+	gone bool // it was deleted
 }
 
 // labels returns the labels of the object, nil if there is none.
@@ -28,28 +30,27 @@ func (i *Item) labels() map[string]string {
 // State is everything that is known of one cluster at one moment. It is immutable and complete in itself. Items and
 // slices that it returns must not be changed.
 type State struct {
-	cluster  uint64
+	home     *Cluster
 	from     int64
 	rbac     int64 // of the last change to a role or binding
 	version  uint64
 	roles    trie[Key, *Item]
 	bindings trie[Key, *Item]
-	others   trie[Key, *Item]
 	subjects trie[Subject, []*Item] // users, service accounts among them, and groups → bindings, the oldest first
 
 	rolesVersion, rbacVersion uint64
 
 	aggregated []string // cluster roles with an aggregation rule, sorted
-	complete   [kinds]bool
-	doubtful   bool
-	eks        int // cluster roles that EKS makes in each of its clusters
+	complete   uint32   // a bit for each kind
+	doubt      uint32
+	void       bool // the cluster was removed
+	eks        int  // cluster roles that EKS makes in each of its clusters
 }
 
-func newState(cluster uint64) *State {
+func newState(home *Cluster) *State {
+	seed := home.store.seed
 	return &State{
-		cluster: cluster,
-		roles:   newTrie[Key, *Item](), bindings: newTrie[Key, *Item](), others: newTrie[Key, *Item](),
-		subjects: newTrie[Subject, []*Item](),
+		home: home, roles: trie[Key, *Item]{seed: seed}, bindings: trie[Key, *Item]{seed: seed}, subjects: trie[Subject, []*Item]{seed: seed},
 	}
 }
 
@@ -60,7 +61,7 @@ func (s *State) From() int64 { return s.from }
 func (s *State) RBACFrom() int64 { return s.rbac }
 
 // ClusterID names the cluster among those of the store.
-func (s *State) ClusterID() uint64 { return s.cluster }
+func (s *State) ClusterID() uint64 { return s.home.id }
 
 // RBACVersion names the roles and bindings of the state: states with the same RBACVersion have the same. No two clusters
 // of a store share one.
@@ -69,23 +70,38 @@ func (s *State) RBACVersion() uint64 { return s.rbacVersion }
 // RolesVersion is the same for the roles alone.
 func (s *State) RolesVersion() uint64 { return s.rolesVersion }
 
-// Complete says whether all objects of the kind are known: there was a dump of them, or a watch.
-func (s *State) Complete(k Kind) bool { return s.complete[k] }
+// rbacKinds has the bits of roles and bindings.
+const rbacKinds = 1<<Role | 1<<ClusterRole | 1<<RoleBinding | 1<<ClusterRoleBinding
 
-// CompleteRBAC says whether all roles and bindings are known.
-func (s *State) CompleteRBAC() bool {
-	return s.complete[Role] && s.complete[ClusterRole] && s.complete[RoleBinding] && s.complete[ClusterRoleBinding]
+// Complete says whether all objects of the kind are known: there was a dump of them, or a watch. Of kinds that are no
+// roles and bindings it says so for the end of the state; Cluster.Complete says it for any time.
+func (s *State) Complete(k Kind) bool {
+	if !k.RBAC() {
+		return s.home.markAt(s.until()).complete&(1<<k) != 0
+	}
+	return s.complete&(1<<k) != 0
 }
 
+// CompleteRBAC says whether all roles and bindings are known.
+func (s *State) CompleteRBAC() bool { return s.complete&rbacKinds == rbacKinds }
+
 // Doubtful says that something changed that could not be followed since the last dump.
-func (s *State) Doubtful() bool { return s.doubtful }
+func (s *State) Doubtful() bool { return s.doubt&rbacKinds != 0 }
 
 // EKS says whether the cluster has the cluster roles that EKS makes.
 func (s *State) EKS() bool { return s.eks > 0 }
 
-// Get returns what is known of an object.
-func (s *State) Get(key Key) (*Item, bool) { return s.of(key.Kind).get(key) }
+// Get returns what is known of an object. One that is no role or binding changes without a new state: of those it returns
+// what they were at the end of it; Cluster.Find knows them at any time.
+func (s *State) Get(key Key) (*Item, bool) {
+	if t := s.of(key.Kind); t != nil {
+		return t.get(key)
+	}
+	item := s.home.Find(key, s.until())
+	return item, item != nil
+}
 
+// of returns the roles or the bindings, nil for any other kind.
 func (s *State) of(k Kind) *trie[Key, *Item] {
 	switch k {
 	case Role, ClusterRole:
@@ -93,14 +109,18 @@ func (s *State) of(k Kind) *trie[Key, *Item] {
 	case RoleBinding, ClusterRoleBinding:
 		return &s.bindings
 	default:
-		return &s.others
+		return nil
 	}
 }
 
-// Objects yields the objects of a kind, in no order.
+// Objects yields the objects of a kind, in no order. See Get for those that are no roles and bindings.
 func (s *State) Objects(k Kind) iter.Seq[*Item] {
+	t := s.of(k)
+	if t == nil {
+		return s.home.Objects(k, s.until())
+	}
 	return func(yield func(*Item) bool) {
-		for key, item := range s.of(k).all() {
+		for key, item := range t.all() {
 			if key.Kind == k && !yield(item) {
 				return
 			}
@@ -108,8 +128,8 @@ func (s *State) Objects(k Kind) iter.Seq[*Item] {
 	}
 }
 
-// Len is the number of objects.
-func (s *State) Len() int { return s.roles.size + s.bindings.size + s.others.size }
+// Len is the number of roles and bindings.
+func (s *State) Len() int { return s.roles.size + s.bindings.size }
 
 // UserBindings returns the bindings that name the user, or the service account that the user is.
 func (s *State) UserBindings(user string) []*Item {
@@ -285,7 +305,7 @@ func (b *builder) aggregate(name string, depth int, changed ...map[string]string
 // gather sets the rules of an aggregated role to those of the roles that it selects.
 func (b *builder) gather(key Key, item *Item, depth int) {
 	var rules []Rule
-	if !b.complete[ClusterRole] {
+	if b.complete&(1<<ClusterRole) == 0 {
 		rules = slices.Clip(item.Object.Rules) // roles that are not known may have given them
 	}
 	for _, selector := range item.Object.AggregationRule.Selectors {
