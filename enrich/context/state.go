@@ -101,6 +101,9 @@ func (s *State) Get(key Key) (*Item, bool) {
 	return item, item != nil
 }
 
+// Find is Cluster.Find of the cluster: at may be any time.
+func (s *State) Find(key Key, at int64) *Item { return s.home.Find(key, at) }
+
 // of returns the roles or the bindings, nil for any other kind.
 func (s *State) of(k Kind) *trie[Key, *Item] {
 	switch k {

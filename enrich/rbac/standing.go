@@ -24,12 +24,18 @@ type Standing struct {
 	Dangerous []string
 }
 
-// Standing returns how much a user, who is in those groups, may do in a state of a cluster.
+// Standing returns how much a user, who is in those groups, may do at the end of a state of a cluster.
 func (r *Resolver) Standing(state *context.State, user string, groups []string) *Standing {
+	return r.StandingAt(state, 0, user, groups)
+}
+
+// StandingAt returns how much a user, who is in those groups, may do in a state of a cluster at a time in µs since 1970:
+// an identity of a cloud can change without another state.
+func (r *Resolver) StandingAt(state *context.State, at int64, user string, groups []string) *Standing {
 	if slices.Contains(groups, "system:masters") {
 		return r.everything()
 	}
-	return r.rights(state, user, groups).standing(r, state, user)
+	return r.rights(state, user, groups).standing(r, state, at, user)
 }
 
 // everything is the standing of members of system:masters.
@@ -59,8 +65,8 @@ func (t *traits) kind() int {
 	return 0
 }
 
-func (r *rights) standing(resolver *Resolver, state *context.State, user string) *Standing {
-	t := traits{eks: state.EKS(), complete: state.CompleteRBAC(), cloudBound: cloudBound(state, user)}
+func (r *rights) standing(resolver *Resolver, state *context.State, at int64, user string) *Standing {
+	t := traits{eks: state.EKS(), complete: state.CompleteRBAC(), cloudBound: cloudBound(state, at, user)}
 	kind := t.kind()
 	if len(r.within) > 0 {
 		t.places = resolver.privileged(state)
@@ -140,14 +146,18 @@ func (r *rights) special(name string, t *traits) bool {
 }
 
 // cloudBound says whether the user is a service account with an identity of a cloud.
-func cloudBound(state *context.State, user string) bool {
+func cloudBound(state *context.State, at int64, user string) bool {
 	rest, ok := strings.CutPrefix(user, "system:serviceaccount:")
 	namespace, name, named := strings.Cut(rest, ":")
 	if !ok || !named {
 		return false
 	}
-	item, ok := state.Get(context.Key{Kind: context.ServiceAccount, Namespace: namespace, Name: name})
-	return ok && item.Object != nil && len(item.Object.Metadata.Annotations) > 0
+	key := context.Key{Kind: context.ServiceAccount, Namespace: namespace, Name: name}
+	item, _ := state.Get(key)
+	if at != 0 {
+		item = state.Find(key, at)
+	}
+	return item != nil && item.Object != nil && len(item.Object.Metadata.Annotations) > 0
 }
 
 func (r *rights) through(is func(s context.Subject, binding string) bool) bool {

@@ -114,9 +114,9 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 		binding := result.bindings[max(0, named(result.Matches, e))]
 		w.GrantSince = binding.From
 	}
-	w.Standing = r.Standing(state, user, groups)
+	w.Standing = r.StandingAt(state, at, user, groups)
 	if e.ImpersonatedUser != "" {
-		w.Impersonation = r.impersonation(state, e, own)
+		w.Impersonation = r.impersonation(state, at, e, own)
 	}
 	return w
 }
@@ -270,8 +270,8 @@ func (r *Resolver) lacks(state *context.State, e *schemas.Event) (missing, stale
 }
 
 // impersonation works out the caller's right to act as the impersonated user.
-func (r *Resolver) impersonation(state *context.State, e *schemas.Event, groups []string) *Impersonation {
-	i := &Impersonation{Standing: r.Standing(state, e.User, groups)}
+func (r *Resolver) impersonation(state *context.State, at int64, e *schemas.Event, groups []string) *Impersonation {
+	i := &Impersonation{Standing: r.StandingAt(state, at, e.User, groups)}
 	if i.Masters = slices.Contains(groups, "system:masters"); i.Masters {
 		i.Allowed = true
 		return i
