@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +25,14 @@ func (s *Store) Event(cluster string, e *schemas.Event) (since int64, changed bo
 // without it (level Request) the request is applied to what is known, and without a request (level Metadata) the object
 // is known to have changed, not how. An error says what could not be followed; what it returns besides still holds.
 func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
-	if e.IssuedCredentialID != "" {
-		return s.issued(e), nil
+	if e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || !writes(e.Verb) {
+		return nil, nil
+	}
+	switch {
+	case e.IssuedCredentialID != "":
+		return issued(e), nil
+	case e.APIGroup == "certificates.k8s.io":
+		return signed(cluster, e)
 	}
 	w, ok := s.write(cluster, e)
 	if !ok {
@@ -45,46 +50,14 @@ func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
 	return changes, err
 }
 
-// issued returns the credential that a request for a token gave out.
-func (s *Store) issued(e *schemas.Event) []Change {
-	if e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || e.Resource != "serviceaccounts" || e.Subresource != "token" {
-		return nil
-	}
-	credential := &CredentialInfo{
-		By: strings.Clone(e.Actor), Subject: "system:serviceaccount:" + e.Namespace + ":" + e.Name, Expires: expiry(e),
-	}
-	return []Change{{
-		Key: Key{Kind: Credential, Name: strings.Clone(e.IssuedCredentialID)}, From: cmp.Or(e.StageTime, e.EventTime),
-		Object: &Object{Credential: credential}, Source: SourceAudit, By: credential.By,
-	}}
-}
-
-// expiry returns when the token of a token request expires, 0 if the event does not tell.
-func expiry(e *schemas.Event) int64 {
-	if status, ok := jsonscan.Get(body(e.Raw, "responseObject"), "status"); ok && status[0] == '{' {
-		if value, ok := jsonscan.Get(status, "expirationTimestamp"); ok {
-			text, _ := jsonscan.String(value)
-			if t, err := time.Parse(time.RFC3339, text); err == nil {
-				return t.UnixMicro()
-			}
-		}
-	}
-	if spec, ok := jsonscan.Get(body(e.Raw, "requestObject"), "spec"); ok && spec[0] == '{' {
-		if value, ok := jsonscan.Get(spec, "expirationSeconds"); ok {
-			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 && n < 1<<40 {
-				return cmp.Or(e.StageTime, e.EventTime) + n*int64(time.Second/time.Microsecond)
-			}
-		}
-	}
-	return 0
-}
-
 // write is a request that changed something, as an event records it.
 type write struct {
 	verb, subresource string
 	key               Key
 	at                int64
 	uid               string
+	user              string
+	raw               []byte
 	query             url.Values
 	request, response []byte // JSON; nil if the event has none
 	known             *Cluster
@@ -92,16 +65,16 @@ type write struct {
 }
 
 func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
-	if e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || !writes(e.Verb) {
+	kind, subresource := KindOf(e.APIGroup, e.Resource), e.Subresource
+	if e.Resource == "bindings" && e.APIGroup == "" && subresource == "" {
+		kind, subresource = Pod, "binding" // the older way to say so
+	}
+	if kind == 0 || !matters(kind, subresource) {
 		return nil, false
 	}
-	kind := KindOf(e.APIGroup, e.Resource)
-	if kind == 0 || e.Subresource != "" && (kind != Namespace || e.Subresource != "finalize" && e.Subresource != "status") {
-		return nil, false
-	}
-	w := &write{verb: e.Verb, subresource: e.Subresource, at: e.StageTime, uid: e.ObjectUID, pool: &s.pool}
-	if w.at == 0 {
-		w.at = e.EventTime
+	w := &write{
+		verb: e.Verb, subresource: subresource, at: cmp.Or(e.StageTime, e.EventTime), uid: e.ObjectUID, user: e.User, raw: e.Raw,
+		known: s.Cluster(cluster), pool: &s.pool,
 	}
 	w.key = Key{Kind: kind, Name: strings.Clone(e.Name)}
 	if kind.Namespaced() {
@@ -112,9 +85,31 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 	if w.query.Get("dryRun") != "" {
 		return nil, false
 	}
-	w.request, w.response = body(e.Raw, "requestObject"), body(e.Raw, "responseObject")
-	w.known = s.Cluster(cluster)
+	w.response = body(e.Raw, "responseObject")
 	return w, true
+}
+
+// matters says whether a write to a subresource can change what is kept of an object.
+func matters(kind Kind, subresource string) bool {
+	switch subresource {
+	case "":
+		return true
+	case "status":
+		return kind == Namespace || kind == Pod || kind == Node
+	case "finalize":
+		return kind == Namespace
+	case "binding":
+		return kind == Pod
+	}
+	return false
+}
+
+// asked returns the request as JSON, nil if the event has none.
+func (w *write) asked() []byte {
+	if w.request == nil {
+		w.request = body(w.raw, "requestObject")
+	}
+	return w.request
 }
 
 func writes(verb string) bool {
@@ -135,28 +130,56 @@ func body(raw []byte, member string) []byte {
 }
 
 func (w *write) changes() ([]Change, error) {
-	switch w.verb {
-	case "delete":
+	switch {
+	case w.verb == "delete":
 		return w.deleted()
-	case "deletecollection":
+	case w.verb == "deletecollection":
 		return w.collection()
+	case w.subresource == "binding":
+		return w.bound()
 	}
 	object, err := w.answer()
 	if object != nil {
 		return w.now(object), nil
 	}
-	if w.subresource == "status" {
+	if w.subresource == "status" && w.key.Kind == Namespace {
 		return nil, nil // of which nothing is kept
 	}
-	if err == nil && w.request != nil {
+	if err == nil && w.asked() != nil {
 		if object, err = w.requested(); object != nil {
 			return w.now(object), nil
 		}
-	}
-	if err == nil {
+	} else if err == nil {
 		err = errors.New("the event has neither the object nor what was asked")
+		if w.subresource == "status" {
+			return nil, nil // most of which changes nothing that is kept
+		}
+	}
+	if w.key.Kind > Namespace {
+		err = nil // these come and go; where policies keep little of them, there would be no end of it
 	}
 	return w.unknown(), err
+}
+
+// bound returns the change to a pod that was given a node.
+func (w *write) bound() ([]Change, error) {
+	if w.verb != "create" {
+		return nil, nil
+	}
+	item := w.before()
+	node := ""
+	if target, ok := jsonscan.Get(w.asked(), "target"); ok && target[0] == '{' {
+		if name, ok := jsonscan.Get(target, "name"); ok {
+			node, _ = jsonscan.String(name)
+		}
+	}
+	if item == nil || item.Stale || item.Object == nil || item.Object.Pod == nil || node == "" {
+		return w.unknown(), nil
+	}
+	o, pod := *item.Object, *item.Object.Pod
+	pod.Node = strings.Clone(node)
+	o.Pod, o.Metadata.ResourceVersion = &pod, ""
+	return []Change{{Key: w.key, From: w.at, Object: &o, Source: SourceAudit}}, nil
 }
 
 // now returns the change to an object that is as it was answered or asked.
@@ -166,7 +189,7 @@ func (w *write) now(object *wire) []Change {
 		key.Name = object.name // of a generated name the request knows nothing
 	}
 	o := object.object(key.Kind, w.pool)
-	if o.terminating && !o.held {
+	if object.terminates() {
 		return []Change{{Key: key, From: w.at, UID: o.Metadata.UID, Source: SourceAudit}}
 	}
 	return []Change{{Key: key, From: w.at, Object: o, Source: SourceAudit}}
@@ -174,10 +197,13 @@ func (w *write) now(object *wire) []Change {
 
 // unknown returns the change to an object of which is known only that it changed.
 func (w *write) unknown() []Change {
-	if w.key.Name == "" {
-		return []Change{{From: w.at, Doubt: true, Source: SourceAudit}}
+	switch {
+	case w.key.Name != "":
+		return []Change{{Key: w.key, From: w.at, Stale: true, UID: strings.Clone(w.uid), Source: SourceAudit}}
+	case w.key.Kind > Namespace:
+		return nil
 	}
-	return []Change{{Key: w.key, From: w.at, Stale: true, UID: w.uid, Source: SourceAudit}}
+	return []Change{{From: w.at, Doubt: true, Source: SourceAudit}}
 }
 
 // answer returns the object of the response, nil if there is none.
@@ -189,10 +215,14 @@ func (w *write) answer() (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("responseObject: %w", err)
 	}
-	if key, ok := object.key(); !ok || key.Kind != w.key.Kind {
-		return nil, nil
+	if key, ok := object.key(); ok && key.Kind == w.key.Kind {
+		return object, nil
 	}
-	return object, nil
+	if object.kind == "PartialObjectMetadata" && (w.key.Kind == ServiceAccount || w.key.Kind == Namespace ||
+		w.key.Kind == ReplicaSet || w.key.Kind == Job || object.terminates()) {
+		return object, nil // of which no more is kept; or that it is gone is all that matters
+	}
+	return nil, nil
 }
 
 // requested returns the object as it must be after the request, by level Request.
@@ -202,7 +232,7 @@ func (w *write) requested() (*wire, error) {
 	if w.verb == "patch" {
 		object, err = w.patched()
 	} else {
-		object, err = parseObject(w.request)
+		object, err = parseObject(w.asked())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("requestObject: %w", err)
@@ -227,20 +257,20 @@ func (w *write) before() *Item { return w.known.Find(w.key, w.at-1) }
 // patched applies a patch to what is known of the object.
 func (w *write) patched() (*wire, error) {
 	item := w.before()
-	apply := isApply(w.request)
+	apply := isApply(w.asked())
 	switch {
 	case item == nil && apply && !w.known.Complete(w.key.Kind, w.at-1):
 		return nil, errors.New("an apply of an object that may have existed before")
 	case item == nil && apply:
-		return parseObject(w.request)
+		return parseObject(w.asked())
 	case item == nil, item.Stale, item.Object == nil:
 		return nil, errors.New("a patch of an object that is not known")
 	}
-	return patch(w.key, item.Object, w.request)
+	return patch(w.key, item.Object, w.asked())
 }
 
 func (w *write) deleted() ([]Change, error) {
-	change := Change{Key: w.key, From: w.at, UID: w.uid, Source: SourceAudit}
+	change := Change{Key: w.key, From: w.at, UID: strings.Clone(w.uid), Source: SourceAudit}
 	if w.key.Name == "" {
 		return w.unknown(), errors.New("the event does not say which")
 	}
@@ -248,12 +278,14 @@ func (w *write) deleted() ([]Change, error) {
 	switch {
 	case err != nil:
 		return w.unknown(), err
-	case object != nil && object.deletion != "" && object.finalizers:
-		return w.now(object), nil // it goes when its finalizers are done
+	case object != nil && object.deletion != "" && (object.finalizers || object.grace):
+		return w.now(object), nil // it goes when its finalizers are done, or its time is up
 	case object != nil:
 		change.UID = object.Metadata.UID
 	case w.response == nil && w.key.Kind == Namespace:
 		return nil, nil // it goes when it is empty, as a later event says
+	case w.response == nil && w.key.Kind == Pod && !w.force() && !strings.HasPrefix(w.user, "system:node:"):
+		return w.unknown(), nil // it has been asked to go; its node says when it is gone
 	default:
 		if details, ok := jsonscan.Get(w.response, "details"); ok && details[0] == '{' {
 			if uid, ok := jsonscan.Get(details, "uid"); ok {
@@ -265,6 +297,17 @@ func (w *write) deleted() ([]Change, error) {
 	return []Change{change}, nil
 }
 
+// force says that what is deleted is not given time.
+func (w *write) force() bool {
+	grace, ok := jsonscan.Get(w.asked(), "gracePeriodSeconds")
+	return ok && string(grace) == "0" || w.query.Get("gracePeriodSeconds") == "0"
+}
+
+// stays says whether an object is still there after it was deleted with others.
+func (w *write) stays(object *wire) bool {
+	return object.finalizers || w.key.Kind == Pod && object.pod.Node != "" && !object.ended && !w.force()
+}
+
 // collection returns what a deletecollection deleted: the list of the answer, as it was before.
 func (w *write) collection() (changes []Change, err error) {
 	if items, ok := jsonscan.Get(w.response, "items"); ok && items[0] == '[' {
@@ -273,7 +316,7 @@ func (w *write) collection() (changes []Change, err error) {
 			if err != nil {
 				return append(changes, Change{From: w.at, Doubt: true, Source: SourceAudit}), fmt.Errorf("responseObject.items: %w", err)
 			}
-			if object.finalizers {
+			if w.stays(object) {
 				continue
 			}
 			key := Key{Kind: w.key.Kind, Name: object.name}
@@ -289,12 +332,14 @@ func (w *write) collection() (changes []Change, err error) {
 	}
 	selected := w.query.Get("labelSelector") != "" || w.query.Get("fieldSelector") != ""
 	for item := range w.known.Objects(w.key.Kind, w.at-1) {
-		if w.key.Namespace == item.Key.Namespace {
-			changes = append(changes, Change{Key: item.Key, From: w.at, Stale: selected, Source: SourceAudit})
+		o := item.Object
+		if w.key.Namespace != item.Key.Namespace || o != nil && o.held || w.key.Kind == Pod && o != nil && o.Pod.Node != "" && !w.force() {
+			continue
 		}
+		changes = append(changes, Change{Key: item.Key, From: w.at, Stale: selected || w.key.Kind == Pod && !w.force(), Source: SourceAudit})
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })
-	if selected {
+	if selected && w.key.Kind <= Namespace {
 		err = errors.New("the event does not say which of the objects were deleted")
 	}
 	return changes, err

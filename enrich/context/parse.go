@@ -42,6 +42,9 @@ func (w *wire) key() (Key, bool) {
 	return key, true
 }
 
+// terminates says that the object is gone: it is to be deleted, and nothing holds it.
+func (w *wire) terminates() bool { return w.deletion != "" && !w.finalizers && !w.grace }
+
 // object returns what is kept of it for a key of that kind.
 func (w *wire) object(k Kind, pool *pool) *Object {
 	o := &Object{Metadata: w.Metadata, terminating: w.deletion != "", held: w.finalizers || w.grace}
@@ -110,7 +113,10 @@ func CloudAnnotations() []string {
 	return []string{"eks.amazonaws.com/role-arn", "iam.gke.io/gcp-service-account", "azure.workload.identity/client-id"}
 }
 
-var errNotObject = errors.New("not a JSON object")
+var (
+	errNotObject = errors.New("not a JSON object")
+	errNotPEM    = errors.New("not PEM in base64")
+)
 
 // fault collects the first thing that is wrong with an object; reading goes on.
 type fault struct{ err error }
