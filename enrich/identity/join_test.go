@@ -70,7 +70,7 @@ func organization() *context.Store {
 	return store(context.Organization, past, objects{
 		personKey("alice@corp.example"): person(context.PersonInfo{
 			Name: "Alice", Email: "alice@corp.example", Team: "payments", Manager: "bob@corp.example", Active: "true",
-			Usernames: []string{"oidc:alice", "oid:00aa", "cluster/prod/kubernetes-admin", saml + "/alice@corp.example"},
+			Usernames: []string{"oidc:alice", "oid:00aa", "cluster/prod/kubernetes-admin", "cluster/prod/system:admin", saml + "/alice@corp.example"},
 			Groups:    []string{"g-1", "sre@corp.example", "system:masters"},
 		}),
 		personKey("carol"): person(context.PersonInfo{Name: "Carol", Active: "false", Usernames: []string{"arn:aws:iam::1:role/carols"}}),
@@ -100,6 +100,8 @@ func TestPerson(t *testing.T) {
 		"a session they do not":          {eks("alice@corp.example", "arn:aws:iam::1:role/other", "alice@corp.example"), "arn:aws:iam::1:role/other/alice@corp.example"},
 		"certificate of this cluster":    {schemas.Event{User: "kubernetes-admin"}, "alice@corp.example"},
 		"the same name in another":       {schemas.Event{Cluster: "dev", User: "kubernetes-admin"}, "dev/kubernetes-admin"},
+		"system user of this cluster":    {schemas.Event{User: "system:admin"}, "alice@corp.example"},
+		"system user of another":         {schemas.Event{Cluster: "dev", User: "system:admin"}, "dev/system:admin"},
 		"a role that is one person's":    {eks("x", "arn:aws:iam::1:role/carols", "laptop"), "carol"},
 		"by the ARN of the session":      {schemas.Event{User: "x", Extra: kv("arn", samlSTS)}, "alice@corp.example"},
 		"unknown":                        {schemas.Event{User: "dave@corp.example"}, "dave@corp.example"},
@@ -464,6 +466,11 @@ func TestSession(t *testing.T) {
 			t.Errorf("%s and %s are one session", name, other)
 		}
 		seen[got] = name
+	}
+	damaged := schemas.Event{Cluster: "prod", User: "alice@corp.example", ReceivedAt: now}
+	new(identity.Classifier).Classify(&damaged)
+	if j.Join(&damaged); damaged.Session[:9] != same[:9] {
+		t.Errorf("got %q of an event without a time of its own", damaged.Session)
 	}
 	if got := joined(j, schemas.Event{}).Session; got != "" {
 		t.Errorf("got %q of nobody", got)

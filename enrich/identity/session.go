@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
@@ -58,13 +59,9 @@ func (k sessionKey) name() string {
 	return time.UnixMicro(k.day*day).UTC().Format("20060102") + "-" + id
 }
 
-// moment is when the event was, for look-ups; 0 if it does not tell.
-func moment(e *schemas.Event) int64 {
-	if e.EventTime != 0 {
-		return e.EventTime
-	}
-	return e.StageTime
-}
+// moment is when the event was, for look-ups. Where a damaged event does not tell, when it was received is the closest
+// that stays the same for whoever works it out anew.
+func moment(e *schemas.Event) int64 { return cmp.Or(e.EventTime, e.StageTime, e.ReceivedAt) }
 
 // floor divides and rounds down, also what is before 1970.
 func floor(a, b int64) int64 {

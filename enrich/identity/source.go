@@ -28,41 +28,34 @@ type source struct {
 	addr             netip.Addr // invalid if it is none
 	text             string     // as the context writes it
 	country, network string
-	now              *context.Moment // of the organization, when the range was looked up
-	zone             string          // of the configured range
+	now              *context.Moment // of the organization, when zone was looked up
+	zone             string          // of the configured range, from now.Newest on
 }
 
-// source looks an address up.
-func (j *Joiner) source(e *schemas.Event, at int64) *source {
+// source looks an address up. zone is that of the configured range at the time; what else is known of the address does
+// not change.
+func (j *Joiner) source(e *schemas.Event, at int64) (s *source, zone string) {
 	key := sourceKey{cluster: e.Cluster, ip: e.SourceIP}
 	now := j.store.Cluster(context.Organization).Moment()
 	s, ok := j.sources.get(key)
-	switch {
-	case !ok:
-		s = &source{now: now}
+	if !ok {
+		s = &source{}
 		if addr, err := netip.ParseAddr(e.SourceIP); err == nil {
 			s.addr = addr.Unmap().WithZone("")
 			s.text = s.addr.String()
 			s.country, s.network = j.places.Lookup(s.addr)
 		}
-	case s.now == now && (now == nil || at >= now.Newest):
-		return s
-	}
-	zone := j.zone(e.Cluster, s.addr, at)
-	if now == nil || at >= now.Newest {
-		s.now, s.zone = now, zone
-		if !ok {
-			j.sources.put(key, s)
-		}
-		return s
-	}
-	other := *s
-	other.zone = zone
-	if !ok {
-		s.now = nil // its zone was not looked up for now
 		j.sources.put(key, s)
 	}
-	return &other
+	switch {
+	case now == nil:
+		return s, "" // no ranges are configured
+	case at < now.Newest:
+		return s, j.zone(e.Cluster, s.addr, at) // what is remembered holds for later times alone
+	case s.now != now:
+		s.now, s.zone = now, j.zone(e.Cluster, s.addr, at)
+	}
+	return s, s.zone
 }
 
 // zone is that of the narrowest configured range.
@@ -83,11 +76,11 @@ func (j *Joiner) origin(cluster *context.Cluster, e *schemas.Event, pod *context
 	if e.SourceIP == "" {
 		return
 	}
-	s := j.source(e, at)
+	s, zone := j.source(e, at)
 	if !s.addr.IsValid() {
 		return
 	}
-	e.SourceZone, e.SourceCountry, e.SourceNetwork = s.zone, s.country, s.network
+	e.SourceZone, e.SourceCountry, e.SourceNetwork = zone, s.country, s.network
 	address, known := cluster.Address(s.text, at)
 	if known {
 		e.SourceNode = address.Node
@@ -96,7 +89,7 @@ func (j *Joiner) origin(cluster *context.Cluster, e *schemas.Event, pod *context
 		e.SourceZone = learned(cluster, s, address, known, at)
 	}
 	if e.Node != "" && (e.ActorKind == Node || e.ActorKind == ServiceAccount) {
-		e.OffNode = j.offNode(cluster, e, s, pod, at)
+		e.OffNode = j.offNode(cluster, e, s.text, zone, pod, at)
 	}
 }
 
@@ -143,23 +136,23 @@ func hides(zone string) bool {
 //     balancer on nodes before the API server must be configured so;
 //   - any other address: unknown. Where nodes reach the API server through NAT, all their requests come from a public
 //     address. Who knows better configures 0.0.0.0/0 and ::/0 as a zone, and the NAT as one called nat.
-func (j *Joiner) offNode(cluster *context.Cluster, e *schemas.Event, s *source, pod *context.Item, at int64) string {
+func (j *Joiner) offNode(cluster *context.Cluster, e *schemas.Event, source, zone string, pod *context.Item, at int64) string {
 	switch {
-	case hides(s.zone):
+	case hides(zone):
 		return ""
-	case pod != nil && pod.Object.Pod != nil && slices.Contains(pod.Object.Pod.IPs, s.text):
+	case pod != nil && pod.Object.Pod != nil && slices.Contains(pod.Object.Pod.IPs, source):
 		return schemas.False
 	case e.SourceNode == e.Node:
 		return schemas.False
 	case e.SourceNode != "":
 		return schemas.True
-	case s.zone == "":
+	case zone == "":
 		return ""
 	}
 	own := addresses(cluster, e.Node, at)
 	for _, text := range own {
 		addr, err := netip.ParseAddr(text)
-		if err == nil && j.zone(e.Cluster, addr, at) == s.zone {
+		if err == nil && j.zone(e.Cluster, addr, at) == zone {
 			return ""
 		}
 	}
