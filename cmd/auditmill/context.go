@@ -74,7 +74,10 @@ func liveContext(ctx stdcontext.Context, cmd *cobra.Command, cfg kafka.Config) (
 	defer client.Close()
 	first, cancel := stdcontext.WithTimeout(ctx, brokerWait)
 	defer cancel()
-	if err := kafka.WaitForBroker(first, client, cfg); err != nil {
+	there := slowly(cmd.ErrOrStderr(), "waiting for Kafka at "+strings.Join(cfg.Brokers, ", "))
+	err = kafka.WaitForBroker(first, client, cfg)
+	there()
+	if err != nil {
 		return nil, err
 	}
 	done := slowly(cmd.ErrOrStderr(), "reading the context from Kafka")

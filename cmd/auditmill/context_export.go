@@ -33,8 +33,8 @@ import' read it. Of the cluster ` + organization + `, print the people as 'audit
 				return err
 			}
 			cluster := store.Cluster(clusterOf(args[0]))
-			if cluster.At(at) == nil {
-				return fmt.Errorf("nothing is known of cluster %q at that time; 'auditmill context list' names those that are", args[0])
+			if cluster == nil {
+				return fmt.Errorf("nothing is known of cluster %q; 'auditmill context list' names those that are", args[0])
 			}
 			if args[0] == organization {
 				return exportPeople(cmd.OutOrStdout(), cluster, at)

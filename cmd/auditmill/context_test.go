@@ -183,15 +183,15 @@ func TestContextRefuses(t *testing.T) {
 	s.usage("name one cluster", "context", "remove")
 	s.usage("accepts 4 arg(s)", "rbac", "why", "prod", "ann")
 	for want, args := range map[string][]string{
-		"nothing in it that is followed":          {"context", "import", "--cluster", "prod", s.file("x.json", list())},
-		"write it with: kubectl get":              {"context", "import", "--cluster", "prod", s.file("x.json", "{")},
-		"no such file":                            {"context", "import", "--people", "/does/not/exist"},
-		`nothing is known of cluster "prod"`:      {"context", "list", "--cluster", "prod"},
-		"ClusterRole view is not known":           {"context", "show", "prod", "ClusterRole", "view"},
-		`nothing is known of cluster "test"`:      {"context", "remove", "test"},
-		"no people, groups or ranges":             {"context", "remove", "--source", "import:x"},
-		"'auditmill context list' names what":     {"rbac", "holds", "prod", "ann"},
-		"nothing is known of cluster \"prod\" at": {"context", "export", "prod"},
+		"nothing in it that is followed":      {"context", "import", "--cluster", "prod", s.file("x.json", list())},
+		"write it with: kubectl get":          {"context", "import", "--cluster", "prod", s.file("x.json", "{")},
+		"no such file":                        {"context", "import", "--people", "/does/not/exist"},
+		`nothing is known of cluster "prod"`:  {"context", "list", "--cluster", "prod"},
+		"ClusterRole view is not known":       {"context", "show", "prod", "ClusterRole", "view"},
+		`nothing is known of cluster "test"`:  {"context", "remove", "test"},
+		"no people, groups or ranges":         {"context", "remove", "--source", "import:x"},
+		"'auditmill context list' names what": {"rbac", "holds", "prod", "ann"},
+		"nothing is known of cluster \"dev\"": {"context", "export", "dev"},
 	} {
 		_, _, err := s.try("", args...)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -422,5 +422,23 @@ func TestContextCompletion(t *testing.T) {
 		if !slices.Contains(strings.Split(out.String(), "\n"), tt.want) {
 			t.Errorf("%v: got %s", tt.args, out.String())
 		}
+	}
+}
+
+// A cluster that is no more is unknown again.
+func TestContextRemove(t *testing.T) {
+	s := newShell(t)
+	dump := s.file("dump.json", list(viewRole))
+	s.run("context", "import", "--cluster", "prod", dump)
+	s.run("context", "import", "--cluster", "test", dump)
+	if _, _, err := s.try("", "context", "remove", "prod"); err == nil || !strings.Contains(err.Error(), "declined") {
+		t.Errorf("got %v", err)
+	}
+	s.run("context", "remove", "prod", "--yes")
+	if got := s.run("context", "list"); strings.Contains(got, "prod") || !strings.Contains(got, "test") {
+		t.Errorf("got\n%s", got)
+	}
+	if got := s.run("context", "import", "--cluster", "prod", dump); !strings.Contains(got, "1 added") {
+		t.Errorf("got\n%s", got)
 	}
 }

@@ -36,7 +36,8 @@ Kafka as 'auditmill context list' shows it, or from what 'kubectl get -o json' p
 --events name some. --at asks for a moment of the past.
 
 Service accounts are in the groups that follow from their name, people in those that were imported for them; --group adds others.
-A time after "before" is when somebody looked: the grant may be older.`,
+A time behind "before" is when somebody looked: the grant may be older; "unknown" is longer ago than anything that is recorded.
+ROLE CHANGED is there for roles that changed after the binding was made.`,
 		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments
   auditmill rbac why prod alice@example.com get secrets -n payments --at 24h
   auditmill rbac who-can prod create pods/exec -n kube-system --context dumps/
@@ -285,30 +286,42 @@ func printPerson(out io.Writer, user, id string, p *context.PersonInfo, groups [
 
 func printGrants(out io.Writer, grants []access.Grant) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SUBJECT\tBINDING\tROLE\tRULE\tSINCE\tBY")
+	fmt.Fprintln(w, "SUBJECT\tBINDING\tROLE\tRULE\tSINCE\tBY\tROLE CHANGED")
 	for i := range grants {
 		g := &grants[i]
-		fmt.Fprintf(w, "%s %s\t%s %s\t%s %s\t%d\t%s\t%s\n", g.SubjectKind, printableText(g.Subject), g.BindingKind, printableText(g.Binding),
-			g.RoleKind, printableText(g.Role), g.Rule, sinceText(g.Since, g.Exact, g.Created), printableText(g.By))
+		changed := ""
+		if g.ChangedRole != nil {
+			changed = originText(g.ChangedRole)
+		}
+		fmt.Fprintf(w, "%s %s\t%s %s\t%s %s\t%d\t%s\t%s\t%s\n", g.SubjectKind, printableText(g.Subject), g.BindingKind, printableText(g.Binding),
+			g.RoleKind, printableText(g.Role), g.Rule, sinceText(&g.Origin), printableText(g.By), changed)
 	}
 	return w.Flush()
 }
 
-// sinceText says since when something is so, as far as is known.
-func sinceText(since time.Time, exact bool, created time.Time) string {
-	switch {
-	case exact:
-		return stamp(since)
-	case !created.IsZero() && !created.Before(since.Truncate(time.Second)):
-		return stamp(created)
-	case created.IsZero() && since.IsZero():
-		return "unknown"
-	case created.IsZero():
-		return "before " + stamp(since)
-	case since.IsZero():
-		return "created " + stamp(created)
+// originText says since when something is so, and by whom.
+func originText(o *access.Origin) string {
+	text := sinceText(o)
+	if o.By != "" {
+		text += ", by " + printableText(o.By)
 	}
-	return "before " + stamp(since) + ", created " + stamp(created)
+	if o.Stale {
+		text += ", and since: how is not known"
+	}
+	return text
+}
+
+// sinceText says since when something is so, as far as is known.
+func sinceText(o *access.Origin) string {
+	switch {
+	case o.Exact:
+		return stamp(o.Since)
+	case !o.Created.IsZero() && !o.Created.Before(o.Since.Truncate(time.Second)):
+		return stamp(o.Created)
+	case !o.Since.IsZero():
+		return "before " + stamp(o.Since)
+	}
+	return "unknown"
 }
 
 func printStanding(out io.Writer, s *rbac.Standing) {
@@ -329,11 +342,9 @@ func printHoldings(out io.Writer, state *context.State, holdings []rbac.Holding)
 		h := &holdings[i]
 		fmt.Fprintf(out, "%s → %s", printableText(h.Binding.String()), printableText(h.Role.String()))
 		if item, ok := state.Get(h.Binding); ok {
-			g := access.GrantOf(item)
-			fmt.Fprintf(out, ", since %s", sinceText(g.Since, g.Exact, g.Created))
-			if g.By != "" {
-				fmt.Fprint(out, ", by "+printableText(g.By))
-			}
+			o := access.OriginOf(item)
+			o.Stale = false // h is, if the role is, too
+			fmt.Fprint(out, ", since "+originText(&o))
 		}
 		if h.Missing {
 			fmt.Fprint(out, ", which does not exist")
@@ -351,17 +362,13 @@ func printHoldings(out io.Writer, state *context.State, holdings []rbac.Holding)
 func printHoldingsJSON(out io.Writer, a *asked, groups []string, holdings []rbac.Holding, standing *rbac.Standing) error {
 	type holding struct {
 		rbac.Holding
-		Since  time.Time `json:"Since,omitzero"`
-		Exact  bool
-		By     string
-		Source string
+		Origin access.Origin
 	}
 	all := make([]holding, 0, len(holdings))
 	for i := range holdings {
 		h := holding{Holding: holdings[i]}
 		if item, ok := a.state.Get(h.Binding); ok {
-			g := access.GrantOf(item)
-			h.Since, h.Exact, h.By, h.Source = g.Since, g.Exact, g.By, g.Source
+			h.Origin = access.OriginOf(item)
 		}
 		all = append(all, h)
 	}

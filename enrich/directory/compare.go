@@ -151,6 +151,9 @@ func plainText(v any) string {
 	case string:
 		return v
 	case map[string]any:
+		if ip, ok := v["ip"].(string); ok && len(v) == 1 {
+			return ip // of a pod
+		}
 		if text, ok := subjectText(v); ok {
 			return text
 		}

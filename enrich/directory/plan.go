@@ -11,14 +11,17 @@ import (
 // sourceOf is what what was imported of that name has as its source.
 func sourceOf(name string) string { return "import:" + name }
 
-// newer says whether what is known of an object is newer than what a dump says, by what the API server says.
-func newer(known, dumped *context.Object) bool {
-	if known == nil || known.Metadata.UID == "" || known.Metadata.UID != dumped.Metadata.UID {
+// outdated says whether more is known of an object than a dump says, by what the API server says of versions.
+func outdated(known *context.Item, dumped *context.Object) bool {
+	if known.Object == nil || known.Object.Metadata.UID == "" || known.Object.Metadata.UID != dumped.Metadata.UID {
 		return false
 	}
-	k, err := strconv.ParseUint(known.Metadata.ResourceVersion, 10, 64)
+	k, err := strconv.ParseUint(known.Object.Metadata.ResourceVersion, 10, 64)
 	d, err2 := strconv.ParseUint(dumped.Metadata.ResourceVersion, 10, 64)
-	return err == nil && err2 == nil && k > d
+	if err != nil || err2 != nil {
+		return false
+	}
+	return k > d || k == d && known.Stale // it has changed since that version
 }
 
 // Operation is what a step does to what is known.
@@ -122,7 +125,7 @@ func PlanDump(store *context.Store, cluster string, dump *context.Dump, from int
 	for _, change := range dump.Changes(known, from) {
 		switch {
 		case change.Key.Kind == 0:
-			p.complete(known.At(from), change)
+			p.complete(known, change)
 		case change.Object == nil:
 			if item := known.Find(change.Key, from); item != nil {
 				p.remove(known, item)
@@ -141,13 +144,13 @@ func PlanDump(store *context.Store, cluster string, dump *context.Dump, from int
 }
 
 // complete says that all objects of some kinds are known, if that is news.
-func (p *Plan) complete(state *context.State, change context.Change) {
+func (p *Plan) complete(known *context.Cluster, change context.Change) {
 	for _, k := range change.Complete {
-		if state == nil || !state.Complete(k) {
+		if !known.Complete(k, p.From) {
 			p.Complete = append(p.Complete, k)
 		}
 	}
-	if len(p.Complete) > 0 || state.Doubtful() {
+	if len(p.Complete) > 0 {
 		p.changes = append(p.changes, change)
 	}
 }
@@ -158,7 +161,7 @@ func (p *Plan) set(known *context.Cluster, change context.Change) {
 	switch {
 	case before == nil:
 		p.step(known, Step{Operation: Add, Key: change.Key, After: change.Object}, change)
-	case newer(before.Object, change.Object):
+	case outdated(before, change.Object):
 		p.Outdated++
 	default:
 		fields := Compare(before.Object, change.Object)

@@ -128,17 +128,41 @@ func Groups(store *context.Store, cluster, user string, at time.Time) (groups []
 	return append(groups, known...), person
 }
 
-// Grant is one way in which a request is allowed, and since when.
-type Grant struct {
-	rbac.Match
-	// Since is since when the binding, or its role if that changed later, is as it is. If Exact is false, that is when somebody
-	// looked: it may have been so before, up to since Created, when the younger of both was created.
+// Origin is since when something is as it is, and by whom.
+type Origin struct {
+	// Since is when it became so. If Exact is false, that is when somebody looked: it may have been so before, up to since
+	// Created. It is zero if it has been so for as long as anything is known.
 	Since   time.Time `json:"since,omitzero"`
 	Exact   bool      `json:"exact,omitempty"`
 	Created time.Time `json:"created,omitzero"`
 	By      string    `json:"by,omitempty"`     // the actor that made it so, if that is recorded
 	Source  string    `json:"source,omitempty"` // where it is known from
 	Stale   bool      `json:"stale,omitempty"`  // it changed since in a way that is not known
+}
+
+// OriginOf returns the origin of a version of an object.
+func OriginOf(item *context.Item) Origin {
+	o := Origin{
+		By: item.By, Source: item.Source, Stale: item.Stale,
+		Exact: item.Source == context.SourceAudit || item.Source == context.SourceAggregation,
+	}
+	if item.From > 0 { // else it is of a dump that is older than all that is known
+		o.Since = time.UnixMicro(item.From).UTC()
+	}
+	if item.Object != nil {
+		if t, err := time.Parse(time.RFC3339, item.Object.Metadata.CreationTimestamp); err == nil {
+			o.Created = t.UTC()
+		}
+	}
+	return o
+}
+
+// Grant is one way in which a request is allowed, and since when.
+type Grant struct {
+	rbac.Match
+	Origin // of the binding
+	// Role is the origin of the role, if it changed later than the binding.
+	ChangedRole *Origin `json:"role_changed,omitempty"`
 }
 
 // Grants says of matches since when they are so.
@@ -154,39 +178,17 @@ func Grants(state *context.State, matches []rbac.Match) []Grant {
 		if role.Kind == context.Role {
 			role.Namespace = binding.Namespace
 		}
-		for _, key := range []context.Key{binding, role} {
-			if item, ok := state.Get(key); ok {
-				g.include(item)
+		if item, ok := state.Get(binding); ok {
+			g.Origin = OriginOf(item)
+		}
+		if item, ok := state.Get(role); ok {
+			if o := OriginOf(item); o.Stale || o.Since.After(g.Since) && !o.Created.Equal(o.Since.Truncate(time.Second)) {
+				g.ChangedRole = &o
 			}
 		}
 		grants = append(grants, g)
 	}
 	return grants
-}
-
-// GrantOf says of a binding alone since when it is so.
-func GrantOf(binding *context.Item) (g Grant) {
-	g.include(binding)
-	return g
-}
-
-// include makes the grant as young as an item.
-func (g *Grant) include(item *context.Item) {
-	g.Stale = g.Stale || item.Stale
-	if item.Object != nil {
-		if t, err := time.Parse(time.RFC3339, item.Object.Metadata.CreationTimestamp); err == nil && t.After(g.Created) {
-			g.Created = t.UTC()
-		}
-	}
-	since := time.UnixMicro(item.From).UTC()
-	if g.Source != "" && !since.After(g.Since) {
-		return
-	}
-	g.Source, g.By = item.Source, item.By
-	if g.Since = since; item.From <= 0 {
-		g.Since = time.Time{} // a dump that is older than all that is known
-	}
-	g.Exact = item.Source == context.SourceAudit || item.Source == context.SourceAggregation
 }
 
 // Answer is the answer to whether a user may do something.

@@ -1,0 +1,201 @@
+package directory
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditmill/auditmill/enrich/context"
+)
+
+func people(t *testing.T, source, text string) *List {
+	t.Helper()
+	list, err := ReadPeople("people", source, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func dump(t *testing.T, name, text string) *context.Dump {
+	t.Helper()
+	d, err := context.ReadDumpFrom(name, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// carry does what a plan says, and checks that there is nothing left to do.
+func carry(t *testing.T, store *context.Store, again func() *Plan) *Plan {
+	t.Helper()
+	p := again()
+	first, then := p.Changes()
+	store.Apply(p.Cluster, first...)
+	store.Apply(p.Cluster, then...)
+	if rest := again(); !rest.Empty() {
+		t.Errorf("left to do: %v %s", describeSteps(rest), rest)
+	}
+	return p
+}
+
+func describeSteps(p *Plan) (all []string) {
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		text := string(s.Operation) + " " + s.Key.String()
+		for j := range s.Fields {
+			text += "; " + s.Fields[j].String()
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+func expectSteps(t *testing.T, p *Plan, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, describeSteps(p)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// A list replaces what it said before, and nothing that others said.
+func TestPlanList(t *testing.T) {
+	store := context.NewStore(context.DefaultConfig())
+	plan := func(source, text string, from int64) func() *Plan {
+		return func() *Plan { return PlanList(store, people(t, source, text), from) }
+	}
+	p := carry(t, store, plan("hr", "email,team,groups\na@x.example,one,g;h\nb@x.example,one,\n", 1000))
+	expectSteps(t, p, "add Person a@x.example", "add Person b@x.example")
+	p = carry(t, store, plan("other", "email\nc@x.example\n", 2000))
+	expectSteps(t, p, "add Person c@x.example")
+	if p.Present != 0 {
+		t.Errorf("%d objects of another source", p.Present)
+	}
+	p = carry(t, store, plan("hr", "email,team,groups,name\na@x.example,two,h;i,Ann\n", 3000))
+	expectSteps(t, p, "change Person a@x.example; groups -g +i; name nothing → Ann; team one → two", "remove Person b@x.example")
+	if p.String() != "0 added, 1 changed, 1 removed, 0 unchanged" || p.Present != 2 {
+		t.Errorf("got %s of %d", p, p.Present)
+	}
+	known := store.Cluster(context.Organization)
+	var names []string
+	for item := range known.Objects(context.Person, 3000) {
+		names = append(names, item.Key.Name+" "+item.Source)
+	}
+	slices.Sort(names)
+	if diff := cmp.Diff([]string{"a@x.example import:hr", "c@x.example import:other"}, names); diff != "" {
+		t.Error(diff)
+	}
+	if b := known.Find(context.Key{Kind: context.Person, Name: "b@x.example"}, 2999); b == nil {
+		t.Error("who was removed was not there before")
+	}
+	// Groups in another order are the same.
+	if p := plan("hr", "email,team,groups,name\na@x.example,two,i;h,Ann\n", 4000)(); !p.Empty() || p.Unchanged != 1 {
+		t.Errorf("got %v", describeSteps(p))
+	}
+}
+
+// A topic that keeps the last record of each object must not lose what is newer than what is imported.
+func TestPlanOfThePast(t *testing.T) {
+	store := context.NewStore(context.DefaultConfig())
+	carry(t, store, func() *Plan { return PlanList(store, people(t, "hr", "email,team\na@x.example,two\n"), 2000) })
+	p := PlanList(store, people(t, "hr", "email,team\na@x.example,one\n"), 1000)
+	first, then := p.Changes()
+	if len(first) != 2 || len(then) != 0 || first[0].From != 1000 || first[0].Object.Person.Team != "one" || first[1].From != 2000 || first[1].Object.Person.Team != "two" {
+		t.Errorf("got %+v", first)
+	}
+	// Whoever was removed later stays removed.
+	carry(t, store, func() *Plan { return PlanList(store, people(t, "hr", "email,team\nb@x.example,two\n"), 3000) })
+	p = PlanList(store, people(t, "hr", "email,team\na@x.example,one\n"), 1000)
+	first, _ = p.Changes()
+	if n := len(first); n != 2 || first[1].Object != nil || first[1].From != 3000 {
+		t.Errorf("got %+v", first)
+	}
+}
+
+func TestPlanDrastic(t *testing.T) {
+	for _, tt := range []struct {
+		present, removed int
+		want             bool
+	}{
+		{0, 0, false}, {1, 1, false}, {2, 2, true}, {50, 10, false}, {50, 11, true}, {1000, 100, false}, {1000, 101, true},
+	} {
+		p := Plan{Present: tt.present}
+		for range tt.removed {
+			p.Steps = append(p.Steps, Step{Operation: Remove})
+		}
+		if got := p.Drastic(); got != tt.want {
+			t.Errorf("%d of %d: %v", tt.removed, tt.present, got)
+		}
+	}
+}
+
+const (
+	role1 = `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"r","uid":"u","resourceVersion":"10"},"rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]}`
+	role2 = `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"r","uid":"u","resourceVersion":"11"},"rules":[{"verbs":["get"],"apiGroups":["","apps"],"resources":["pods"],"resourceNames":["x"]}]}`
+	touch = `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"r","uid":"u","resourceVersion":"12"},"rules":[{"verbs":["get"],"apiGroups":["","apps"],"resources":["pods"],"resourceNames":["x"]}]}`
+	again = `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"r","uid":"v","resourceVersion":"2"},"rules":[]}`
+	other = `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"s","uid":"w","resourceVersion":"2"},"rules":[]}`
+	bind  = `{"kind":"ClusterRoleBinding","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"b","uid":"x","resourceVersion":"3"},"roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"User","name":"a"},{"kind":"ServiceAccount","namespace":"n","name":"s"}]}`
+)
+
+func of(items ...string) string {
+	return `{"kind":"List","items":[` + strings.Join(items, ",") + `]}`
+}
+
+// A dump is compared by what is used of objects, and by what the API server says of their versions.
+func TestPlanDump(t *testing.T) {
+	store := context.NewStore(context.DefaultConfig())
+	plan := func(text string, from int64) func() *Plan {
+		return func() *Plan { return PlanDump(store, "prod", dump(t, "dump", text), from) }
+	}
+	p := carry(t, store, plan(of(role1, bind), 1000))
+	expectSteps(t, p, "add ClusterRole r", "add ClusterRoleBinding b")
+	if diff := cmp.Diff([]context.Kind{context.ClusterRole, context.ClusterRoleBinding}, p.Complete); diff != "" {
+		t.Error(diff)
+	}
+	if _, then := p.Changes(); len(then) != 1 || then[0].Key.Kind != 0 {
+		t.Errorf("that all is known is said with the rest: %+v", then)
+	}
+	p = carry(t, store, plan(of(role2, other), 2000))
+	expectSteps(t, p, "change ClusterRole r; rules -(verbs=get apiGroups=core resources=pods) +(verbs=get apiGroups=core,apps resources=pods resourceNames=x)",
+		"add ClusterRole s")
+	if len(p.Complete) != 0 {
+		t.Errorf("%v are known again", p.Complete)
+	}
+	if p := plan(of(touch, other), 3000)(); !p.Empty() || p.Unchanged != 2 {
+		t.Errorf("a version alone is no change: %v", describeSteps(p))
+	}
+	p = plan(of(role1, other), 3000)()
+	if expectSteps(t, p); p.Outdated != 1 || p.String() != "0 added, 0 changed, 0 removed, 1 unchanged, 1 older than what is known" {
+		t.Errorf("got %s", p)
+	}
+	p = carry(t, store, plan(of(again), 4000))
+	if len(p.Steps) != 2 || p.Steps[0].Fields[0].String() != "metadata.uid u → v" || p.Steps[1].Operation != Remove {
+		t.Errorf("got %v", describeSteps(p))
+	}
+	expectSteps(t, PlanDump(store, "prod", &context.Dump{Name: "part", Objects: dump(t, "d", of(other)).Objects}, 5000), "add ClusterRole s")
+}
+
+// What could not be followed is known again after a dump, even if what is used of it is as it was.
+func TestPlanHeals(t *testing.T) {
+	store := context.NewStore(context.DefaultConfig())
+	plan := func(role string, from int64) func() *Plan {
+		return func() *Plan { return PlanDump(store, "prod", dump(t, "dump", of(role, bind)), from) }
+	}
+	carry(t, store, plan(role2, 1000))
+	key := context.Key{Kind: context.ClusterRole, Name: "r"}
+	store.Apply("prod", context.Change{Key: key, From: 2000, Stale: true, Source: context.SourceAudit}, context.Change{Doubt: true, From: 2000, Source: context.SourceAudit})
+	if p := plan(role2, 3000)(); p.Outdated != 1 || len(p.Steps) != 0 {
+		t.Errorf("a dump of before the change: %s", p)
+	}
+	p := carry(t, store, plan(touch, 3000))
+	expectSteps(t, p, "change ClusterRole r")
+	if len(p.Complete) != 2 {
+		t.Errorf("known again: %v", p.Complete)
+	}
+	if item := store.Cluster("prod").Find(key, 3000); item == nil || item.Stale {
+		t.Errorf("got %+v", item)
+	}
+}
