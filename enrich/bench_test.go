@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sys/unix"
 
+	clusters "github.com/auditmill/auditmill/enrich/context"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -35,7 +36,7 @@ func benchmarkEnrich(b *testing.B, limit, rows int) {
 		}
 	}
 	cfg := DefaultConfig()
-	p := newPartition(0, &cfg)
+	p := newPartition(0, &cfg, newCrew(newKnowledge(clusters.NewStore(cfg.Context)), nil, 1))
 	b.ReportAllocs()
 	events, out, cluster := 0, 0, 0
 	before := cpuTime(b)
@@ -47,7 +48,7 @@ func benchmarkEnrich(b *testing.B, limit, rows int) {
 			r.Headers[1].Value = name
 		}
 		for part := range slices.Chunk(records, rows) {
-			if err := p.add(part); err != nil {
+			if err := p.add(b.Context(), part); err != nil {
 				b.Fatal(err)
 			}
 			o, err := p.take()

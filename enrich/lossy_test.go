@@ -5,12 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	clusters "github.com/auditmill/auditmill/enrich/context"
 )
 
 // lossyConn delivers every request and loses the answers to some: what the client asked
@@ -42,38 +46,88 @@ func TestLostAnswers(t *testing.T) {
 		t.Run(kmsg.NameForKey(key.Int16()), func(t *testing.T) {
 			b := newBed(t)
 			b.produce(b.events(300)...)
-			var n atomic.Int64
-			var dialer net.Dialer
-			b.kafka.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
-				conn, err := dialer.DialContext(ctx, network, address)
-				if err != nil {
-					return nil, err
-				}
-				return &lossyConn{Conn: conn, lose: func(k int16) bool { return k == key.Int16() && n.Add(1)%3 == 1 && n.Load() < 15 }}, nil
-			}
-			cfg := b.config("a")
-			cfg.MaxPollRecords = 20
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for ctx.Err() == nil { // an instance that gives up is started again
-					stop := b.start(cfg)
-					select {
-					case <-ctx.Done():
-					case <-time.After(5 * time.Second):
-					}
-					if err := stop(); err != nil {
-						t.Log("instance ended:", err)
-					}
-				}
-			}()
+			lost, stop := b.lossy(key)
 			b.expectOnce()
-			cancel()
-			<-done
-			if n.Load() == 0 {
+			stop()
+			if lost() == 0 {
 				t.Error("no answer was lost")
 			}
 		})
 	}
+}
+
+// Corrections are in transactions too: whatever is lost, each row that is wrong is corrected, and none comes twice as a first one.
+func TestLostAnswersToCorrections(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.EndTxn} {
+		t.Run(kmsg.NameForKey(key.Int16()), func(t *testing.T) {
+			b := newBed(t)
+			b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
+			_, stop := b.lossy(key)
+			defer stop()
+			const events = 200
+			var binding []clusters.Change
+			for i := range events {
+				b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+				if i%50 == 49 { // too late by half a minute
+					binding = known(t, moment.Add(time.Duration(i-30)*time.Second), strings.ReplaceAll(podsBinding, `"b"`, `"b`+strconv.Itoa(i)+`"`))
+					b.finals(func(all map[string]*final) bool { return len(all) > i-10 })
+					b.tell("prod", append(binding, clusters.Change{
+						Key: clusters.Key{Kind: clusters.ClusterRoleBinding, Name: "pods"}, From: moment.Add(time.Duration(i-5) * time.Second).UnixMicro(),
+						UID: "b" + strconv.Itoa(i), Source: clusters.SourceWatch,
+					})...)
+				}
+			}
+			b.finals(func(all map[string]*final) bool {
+				right := 0
+				for _, f := range all {
+					at, err := time.Parse(time.RFC3339Nano, f.text["event_time"].(string))
+					if err != nil {
+						t.Fatal(err)
+					}
+					second := int(at.Sub(moment) / time.Second)
+					// By a state of up to a second later the API server may have decided.
+					allowed := second%50 >= 49-30-1 && second%50 <= 49-5
+					if f.rows != 1 {
+						t.Errorf("event %d: %d rows", second, f.rows)
+					}
+					if (f.text["grant_agreement"] == "agree") == allowed {
+						right++
+					}
+				}
+				return right == events
+			})
+		})
+	}
+}
+
+// lossy runs an instance, again and again, to which every third answer to key is lost, at first.
+func (b *bed) lossy(key kmsg.Key) (lost func() int64, stop func()) {
+	var n atomic.Int64
+	var dialer net.Dialer
+	cfg := b.config("a")
+	cfg.MaxPollRecords, cfg.CorrectInterval = 20, 0
+	config := b.kafka
+	config.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &lossyConn{Conn: conn, lose: func(k int16) bool { return k == key.Int16() && n.Add(1)%3 == 1 && n.Load() < 15 }}, nil
+	}
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil { // an instance that gives up is started again
+			stop := b.startWith(cfg, config)
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+			}
+			if err := stop(); err != nil {
+				b.t.Log("instance ended:", err)
+			}
+		}
+	}()
+	return n.Load, func() { cancel(); <-done }
 }

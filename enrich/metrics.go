@@ -16,6 +16,11 @@ type metrics struct {
 	aborted prometheus.Counter
 	rebuilt prometheus.Counter
 
+	corrected *prometheus.CounterVec
+	learned   prometheus.Counter
+	unknown   prometheus.Counter
+	tooLate   prometheus.Counter
+
 	mu  sync.Mutex
 	lag map[int32]int64
 }
@@ -35,10 +40,26 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "auditmill_enrich_window_rebuilt_records_total",
 			Help: "Records read again to rebuild deduplication windows.",
 		}),
+		corrected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditmill_enrich_corrected_rows_total",
+			Help: "Rows written again because context became known late, by the first column that was different.",
+		}, []string{"column"}),
+		learned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "auditmill_enrich_context_changes_total",
+			Help: "Changes of the context that events told.",
+		}),
+		unknown: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "auditmill_enrich_context_not_followed_total",
+			Help: "Events that changed the context in a way that they do not tell.",
+		}),
+		tooLate: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "auditmill_enrich_context_too_late_total",
+			Help: "Changes of the context that became known so late that rows stay uncorrected.",
+		}),
 		lag: make(map[int32]int64),
 	}
 	if reg != nil {
-		reg.MustRegister(m.copies, m.aborted, m.rebuilt)
+		reg.MustRegister(m.copies, m.aborted, m.rebuilt, m.corrected, m.learned, m.unknown, m.tooLate)
 	}
 	return m
 }
@@ -62,6 +83,8 @@ func (m *metrics) done(out output, start time.Time) {
 		received = time.UnixMicro(out.oldest)
 	}
 	m.stage.Done(out.rows, out.bytes, start, received)
+	m.learned.Add(float64(out.learned))
+	m.unknown.Add(float64(len(out.late)))
 	for _, reason := range out.rejected {
 		m.stage.Bad(reason).Inc()
 	}

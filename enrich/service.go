@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	clusters "github.com/auditmill/auditmill/enrich/context"
+	"github.com/auditmill/auditmill/enrich/feed"
+	"github.com/auditmill/auditmill/enrich/origin"
 	"github.com/auditmill/auditmill/internal/kafka"
 	"github.com/auditmill/auditmill/internal/run"
 	"github.com/auditmill/auditmill/schemas"
@@ -40,6 +44,17 @@ type Service struct {
 	deps       Deps
 	metrics    *metrics
 	partitions map[int32]*partition
+
+	known    *knowledge
+	follower *feed.Follower
+	places   *origin.Places
+	crew     *crew
+	client   *kgo.Client // of the session
+	pass     *correction // nil if none is running
+	passed   time.Time   // when the last one began or ended
+
+	mu    sync.Mutex
+	owned map[int32]bool // partitions of the session; false: not adopted yet
 }
 
 // New checks the configuration; it starts nothing.
@@ -50,14 +65,56 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
+	places, err := origin.OpenPlaces(cfg.MMDB)
+	if err != nil {
+		return nil, fmt.Errorf("mmdb: %w", err)
+	}
+	known := newKnowledge(clusters.NewStore(cfg.Context))
 	return &Service{
 		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registry), partitions: make(map[int32]*partition),
+		known: known, places: places, crew: newCrew(known, places, runtime.GOMAXPROCS(0)),
+		follower: feed.NewFollower(deps.Kafka, known.store, feed.Deps{
+			Logger: deps.Logger, Registry: deps.Registry, Applied: known.read,
+		}),
 	}, nil
 }
 
 // Run enriches until ctx is cancelled; then it finishes the current transaction, leaves
 // the group and returns nil. Any error is fatal.
 func (s *Service) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	following := make(chan struct{})
+	go func() {
+		defer close(following)
+		if err := s.follower.Run(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	defer func() { cancel(nil); <-following }()
+	// What an event means is not known before the context is.
+	select {
+	case <-s.follower.Caught():
+	case <-ctx.Done():
+		return s.cause(ctx)
+	}
+	err := s.run(ctx)
+	s.dropPass()
+	if cause := s.cause(ctx); err == nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// cause is why ctx ended, if that is an error of ours.
+func (s *Service) cause(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (s *Service) run(ctx context.Context) error {
 	for {
 		err := s.session(ctx)
 		s.ready(err)
@@ -68,6 +125,7 @@ func (s *Service) Run(ctx context.Context) error {
 			return err
 		}
 		s.deps.Logger.Warn("a transaction's end is unknown, starting over from the last commit", "err", err)
+		s.dropPass()
 		clear(s.partitions)
 	}
 }
@@ -87,6 +145,8 @@ func (s *Service) session(ctx context.Context) error {
 		return fmt.Errorf("joining group %s: %w", s.cfg.Group, err)
 	}
 	defer session.Close()
+	s.client = session.Client()
+	defer s.disown(nil)
 	if err := s.checkPartitions(ctx, session.Client()); err != nil {
 		return err
 	}
@@ -120,6 +180,9 @@ func (s *Service) options() ([]kgo.Opt, error) {
 		kgo.TransactionalID(s.cfg.transactionalID()),
 		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(samePartition()),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { s.own(m[schemas.TopicRaw]) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { s.disown(m[schemas.TopicRaw]) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { s.disown(m[schemas.TopicRaw]) }),
 		// The batches are compressed inside.
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 	)
@@ -158,20 +221,31 @@ func (s *Service) checkPartitions(ctx context.Context, client *kgo.Client) error
 	return nil
 }
 
-// cycle collects records for at most MaxWait and then makes one transaction of them.
+// cycle collects records for at most MaxWait and then makes one transaction of them and of what corrections have ready.
 func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) error {
-	start, touched, err := s.collect(ctx, session)
-	if err != nil || len(touched) == 0 {
+	owned, fresh := s.ours()
+	if err := s.adopt(ctx, fresh); err != nil {
+		return err
+	}
+	corrections, err := s.correct(ctx, owned)
+	if err != nil {
+		return err
+	}
+	start, touched, err := s.collect(ctx, session, len(corrections) == 0)
+	if err != nil || len(touched)+len(corrections) == 0 {
 		return err
 	}
 	var records []*kgo.Record
-	var outs []output
+	for _, c := range corrections {
+		records = append(records, c.record)
+	}
+	outs := map[int32]output{}
 	for number := range touched {
 		out, err := s.partitions[number].take()
 		if err != nil {
 			return fmt.Errorf("enriching partition %d: %w", number, err)
 		}
-		outs = append(outs, out)
+		outs[number] = out
 		records = append(records, out.records...)
 	}
 	// A cancelled ctx must not tear a transaction: what was taken is finished.
@@ -183,29 +257,54 @@ func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) 
 	}
 	if !committed {
 		s.metrics.aborted.Inc()
+		s.dropPass()
 		for _, p := range s.partitions {
 			p.forget()
 		}
 		return nil
 	}
-	for _, out := range outs {
-		s.metrics.done(out, start)
-	}
+	s.committed(outs, corrections, start)
 	return nil
 }
 
+// committed takes note of what is in the topics now.
+func (s *Service) committed(outs map[int32]output, corrections []corrected, start time.Time) {
+	for number, out := range outs {
+		s.partitions[number].committed(out.batches, nil)
+		s.metrics.done(out, start)
+		for _, err := range out.late {
+			s.deps.Logger.Warn("a change of the context could not be followed", "err", err)
+		}
+	}
+	for _, c := range corrections {
+		if p := s.partitions[c.partition]; p != nil {
+			p.committed([]batchOf{{record: c.record, newest: c.newest}}, c.versions)
+		}
+	}
+}
+
+// idle is how long a poll waits for the first record, while corrections wait for it.
+const idle = 500 * time.Millisecond
+
 // collect polls until a batch is full or MaxWait has passed since its first record, and
-// returns the partitions that got records.
-func (s *Service) collect(ctx context.Context, session *kgo.GroupTransactSession) (start time.Time, touched map[int32]bool, err error) {
+// returns the partitions that got records. With wait it waits for the first one, for a while.
+func (s *Service) collect(
+	ctx context.Context, session *kgo.GroupTransactSession, wait bool,
+) (start time.Time, touched map[int32]bool, err error) {
 	touched = make(map[int32]bool)
+	deadline := time.Now().Add(s.cfg.MaxWait)
+	if wait {
+		deadline = time.Now().Add(max(idle, s.cfg.MaxWait))
+	}
 	for rows := 0; rows < s.cfg.MaxPollRecords; {
-		fetches, expired := s.poll(ctx, session, start)
+		fetches, expired := s.poll(ctx, session, deadline)
 		if err := s.check(fetches); err != nil {
 			return start, nil, err
 		}
 		if n := fetches.NumRecords(); n > 0 {
 			if start.IsZero() {
 				start = time.Now()
+				deadline = start.Add(s.cfg.MaxWait)
 			}
 			rows += n
 			if err := s.add(ctx, fetches, touched); err != nil {
@@ -219,15 +318,10 @@ func (s *Service) collect(ctx context.Context, session *kgo.GroupTransactSession
 	return start, touched, nil
 }
 
-// poll waits for records until ctx ends or, once there were some, MaxWait after start.
-func (s *Service) poll(
-	ctx context.Context, session *kgo.GroupTransactSession, start time.Time,
-) (fetches kgo.Fetches, expired bool) {
-	if !start.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, start.Add(s.cfg.MaxWait))
-		defer cancel()
-	}
+// poll waits for records until ctx ends or the deadline.
+func (s *Service) poll(ctx context.Context, session *kgo.GroupTransactSession, deadline time.Time) (fetches kgo.Fetches, expired bool) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	fetches = session.PollRecords(ctx, s.cfg.MaxPollRecords)
 	return fetches, ctx.Err() != nil
 }
@@ -262,11 +356,7 @@ func (s *Service) add(ctx context.Context, fetches kgo.Fetches, touched map[int3
 	})
 	gaps := make(map[int32]int64)
 	for number, rs := range records {
-		p := s.partitions[number]
-		if p == nil {
-			p = newPartition(number, &s.cfg)
-			s.partitions[number] = p
-		}
+		p := s.partition(number)
 		if first := rs[0].Offset; p.window.next != first {
 			// New here, or back after a rebalance or an abort: what the window
 			// holds is not what stands before this record.
@@ -279,10 +369,12 @@ func (s *Service) add(ctx context.Context, fetches kgo.Fetches, touched map[int3
 	if err := s.rebuild(ctx, gaps); err != nil {
 		return err
 	}
+	patience, cancel := context.WithTimeout(ctx, s.cfg.ContextWait)
+	defer cancel()
+	// As many run at a time as there are joiners; those that wait for context keep none.
 	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
 	for number, rs := range records {
-		group.Go(func() error { return s.partitions[number].add(rs) })
+		group.Go(func() error { return s.partitions[number].add(patience, rs) })
 		for _, r := range rs {
 			s.metrics.stage.BytesIn.Add(float64(len(r.Value)))
 		}
@@ -303,7 +395,7 @@ func (s *Service) commit(ctx context.Context, session *kgo.GroupTransactSession,
 		session.Produce(ctx, r, failed.Promise())
 	}
 	produceErr := failed.Err() // waits for all
-	committed, err = session.End(ctx, kgo.TransactionEndTry(produceErr == nil))
+	committed, err = session.End(kgo.PreTxnCommitFnContext(ctx, s.settle), kgo.TransactionEndTry(produceErr == nil))
 	if err != nil {
 		if !kafka.Fatal(err) {
 			err = fmt.Errorf("%w: %w", errUnknown, err)
@@ -325,52 +417,4 @@ func (s *Service) explain(err error) error {
 			err, s.cfg.transactionalID())
 	}
 	return err
-}
-
-// rebuild reads the records before the given offsets into the windows of their partitions.
-func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
-	if len(upTo) == 0 {
-		return nil
-	}
-	start := time.Now()
-	from := make(map[int32]kgo.Offset)
-	for number, offset := range upTo {
-		from[number] = kgo.NewOffset().At(max(0, offset-int64(s.cfg.DedupeWindow)))
-	}
-	client, err := kafka.NewClient(s.deps.Kafka,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{schemas.TopicRaw: from}),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		return fmt.Errorf("rebuilding the deduplication window: %w", err)
-	}
-	defer client.Close()
-	records := 0
-	for waiting := len(upTo); waiting > 0; {
-		fetches := client.PollRecords(ctx, s.cfg.MaxPollRecords)
-		if ctx.Err() != nil {
-			// With half a window copies would pass: nothing may be committed.
-			return errStopped
-		}
-		if err := s.check(fetches); err != nil {
-			return fmt.Errorf("rebuilding the deduplication window: %w", err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			end, open := upTo[r.Partition]
-			if !open {
-				return
-			}
-			if r.Offset < end {
-				s.partitions[r.Partition].remember(r)
-				records++
-			}
-			if r.Offset >= end-1 {
-				delete(upTo, r.Partition)
-				waiting--
-				client.PauseFetchPartitions(map[string][]int32{schemas.TopicRaw: {r.Partition}})
-			}
-		})
-	}
-	s.metrics.rebuilt.Add(float64(records))
-	s.deps.Logger.Info("deduplication window rebuilt", "records", records, "duration", time.Since(start))
-	return nil
 }

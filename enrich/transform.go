@@ -10,6 +10,7 @@ import (
 	"github.com/auditmill/auditmill/enrich/identity"
 	"github.com/auditmill/auditmill/enrich/origin"
 	"github.com/auditmill/auditmill/enrich/rbac"
+	"github.com/auditmill/auditmill/internal/jsonscan"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -23,6 +24,7 @@ type transformer struct {
 	reasons map[reasonKey]*rbac.Grant
 	names   map[string]string // of clusters and sources
 	command []string
+	join    *Joiner // with the context; nil for rows of the event alone
 }
 
 type client struct{ name, version string }
@@ -131,8 +133,24 @@ func (t *transformer) event(raw []byte, h *headers, id, fingerprint schemas.ID) 
 	e.Outcome = outcome(e)
 	t.who.Classify(e)
 	rbac.Explain(e, t.parseReason)
+	if t.join != nil {
+		t.join.Join(e)
+	}
 	return e, nil
 }
+
+// eventTime returns the event_time of the bytes of an event alone, µs since 1970; 0 if it is not plain to see.
+func (d *decoder) eventTime(raw []byte) int64 {
+	value, ok := jsonscan.Get(raw, "requestReceivedTimestamp")
+	if !ok || len(value) < 2 {
+		return 0
+	}
+	t, _ := d.parseMicro(string(value[1 : len(value)-1]))
+	return t
+}
+
+// waits says whether e, the event of the last call, names context that may still become known.
+func (t *transformer) waits(e *schemas.Event) bool { return t.join != nil && t.join.waits(e) }
 
 func (t *transformer) client(userAgent string) client {
 	c, ok := t.clients[userAgent]

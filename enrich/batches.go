@@ -1,0 +1,45 @@
+package enrich
+
+import "slices"
+
+// batches remembers where the last records of a partition of audit.enriched.v1 are and how new their rows, so that a
+// correction reads no more than it must.
+type batches struct {
+	all      []wroteBatch
+	complete bool // nothing was written before the first of them
+}
+
+type wroteBatch struct {
+	offset int64
+	newest int64 // greatest event_time of the rows, µs since 1970
+}
+
+// maxBatches bounds it: at ten a second this is an hour and more.
+const maxBatches = 1 << 16
+
+func (b *batches) add(offset, newest int64) {
+	if len(b.all) >= 2*maxBatches {
+		b.all, b.complete = slices.Clone(b.all[maxBatches:]), false
+	}
+	b.all = append(b.all, wroteBatch{offset, newest})
+}
+
+// from returns the offset of the first record with a row of time t or later, and the offset after the last one. next is -1
+// if there may be one before those that are remembered.
+func (b *batches) from(t int64) (next, end int64) {
+	if len(b.all) == 0 {
+		if b.complete {
+			return 0, 0
+		}
+		return -1, 0
+	}
+	end = b.all[len(b.all)-1].offset + 1
+	i := slices.IndexFunc(b.all, func(w wroteBatch) bool { return w.newest >= t })
+	switch {
+	case i < 0:
+		return end, end
+	case i == 0 && !b.complete:
+		return -1, end
+	}
+	return b.all[i].offset, end
+}

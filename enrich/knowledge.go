@@ -1,0 +1,133 @@
+package enrich
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	clusters "github.com/auditmill/auditmill/enrich/context"
+	"github.com/auditmill/auditmill/enrich/feed"
+)
+
+// knowledge is what is known of the clusters, and from when on it became known late. All partitions share it.
+type knowledge struct {
+	store *clusters.Store
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, when something new is known
+	late    []late        // in the order in which it became known
+	dropped uint64        // of late, before its first
+}
+
+// late is something that became known.
+type late struct {
+	cluster string
+	kind    clusters.Kind
+	since   int64 // from when on something is different, µs since 1970
+	at      feed.Position
+	learned time.Time // zero if it came from the topics
+}
+
+// from is the earliest event_time of rows that may be different.
+func (l *late) from() int64 {
+	if l.kind <= clusters.ClusterRoleBinding {
+		return l.since - reach.Microseconds()
+	}
+	return l.since
+}
+
+// maxLate bounds what is remembered of late changes: a partition that did not look for so long looks at everything.
+const maxLate = 1 << 16
+
+func newKnowledge(store *clusters.Store) *knowledge {
+	return &knowledge{store: store, changed: make(chan struct{})}
+}
+
+// learned notes that something is different that an event told.
+func (k *knowledge) learned(a feed.Applied) { k.note(a, time.Now()) }
+
+// read notes that something is different that the topics told.
+func (k *knowledge) read(a feed.Applied) { k.note(a, time.Time{}) }
+
+func (k *knowledge) note(a feed.Applied, learned time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.late = append(k.late, late{cluster: a.Cluster, kind: a.Kind, since: a.Since, at: a.At, learned: learned})
+	if n := len(k.late) - maxLate; n >= maxLate/4 {
+		k.late = slices.Clone(k.late[n:])
+		k.dropped += uint64(n)
+	}
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+// news returns a channel that is closed when something new is known.
+func (k *knowledge) news() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.changed
+}
+
+// now is the number of changes so far.
+func (k *knowledge) now() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dropped + uint64(len(k.late))
+}
+
+// after returns what became known from a number of changes on, and the number up to which it does.
+func (k *knowledge) after(n uint64) (all []late, upTo uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first := max(n, k.dropped) - k.dropped
+	return slices.Clone(k.late[min(first, uint64(len(k.late))):]), k.dropped + uint64(len(k.late))
+}
+
+// unsettled returns what became known behind a settlement: what the topics say behind its position, and what was learned here
+// from events since then, or shortly before, so that it may not have been in the topics yet.
+func (k *knowledge) unsettled(at settlement) []late {
+	all, _ := k.after(0)
+	return slices.DeleteFunc(all, func(l late) bool {
+		if l.learned.IsZero() {
+			return !l.at.Beyond(at.position)
+		}
+		return l.learned.Before(at.time.Add(-settling))
+	})
+}
+
+// settling is longer than it takes from learning something of an event until it is in the topics, whatever the clocks say.
+const settling = time.Minute
+
+// settlement is what the rows of a partition take into account: everything in the topics before a position.
+type settlement struct {
+	position feed.Position
+	time     time.Time
+}
+
+const settlementPrefix = "context:"
+
+// String is the metadata of the partition's commit.
+func (s settlement) String() string {
+	return settlementPrefix + s.position.String() + "@" + strconv.FormatInt(s.time.UnixMilli(), 10)
+}
+
+// parseSettlement reads the metadata of a commit; false if it says nothing of the context.
+func parseSettlement(metadata string) (s settlement, ok bool, err error) {
+	text, ok := strings.CutPrefix(metadata, settlementPrefix)
+	if !ok {
+		return s, false, nil // of an earlier build, or of a tool that set offsets
+	}
+	position, at, _ := strings.Cut(text, "@")
+	if s.position, err = feed.ParsePosition(position); err != nil {
+		return s, false, fmt.Errorf("reading the commit metadata: %w", err)
+	}
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if err != nil {
+		return s, false, fmt.Errorf("reading the commit metadata: %.40q is no time in ms", at)
+	}
+	s.time = time.UnixMilli(ms)
+	return s, true, nil
+}

@@ -1,0 +1,199 @@
+package enrich
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/schemas"
+)
+
+// own notes that partitions are ours.
+func (s *Service) own(numbers []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owned == nil {
+		s.owned = map[int32]bool{}
+	}
+	for _, n := range numbers {
+		s.owned[n] = false
+	}
+}
+
+// disown notes that partitions are no longer ours; with nil, all.
+func (s *Service) disown(numbers []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if numbers == nil {
+		clear(s.owned)
+	}
+	for _, n := range numbers {
+		delete(s.owned, n)
+	}
+}
+
+// ours returns the partitions that are ours, and those among them that are so since the last call.
+func (s *Service) ours() (all map[int32]bool, fresh []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n, adopted := range s.owned {
+		if !adopted {
+			fresh, s.owned[n] = append(fresh, n), true
+		}
+	}
+	return maps.Clone(s.owned), fresh
+}
+
+// adopt prepares partitions that are ours since shortly: rows of them may be wrong also if no record comes.
+func (s *Service) adopt(ctx context.Context, fresh []int32) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	adm := kadm.NewClient(s.client)
+	offsets, err := adm.FetchOffsetsForTopics(ctx, s.cfg.Group, schemas.TopicRaw)
+	if err == nil {
+		err = offsets.Error()
+	}
+	var starts kadm.ListedOffsets
+	if err == nil {
+		if starts, err = adm.ListStartOffsets(ctx, schemas.TopicRaw); err == nil {
+			err = starts.Error()
+		}
+	}
+	if err != nil {
+		if kafka.Fatal(err) && ctx.Err() == nil {
+			return fmt.Errorf("reading the commits of group %s: %w", s.cfg.Group, err)
+		}
+		s.deps.Logger.Warn("cannot read the group's commits, trying again", "group", s.cfg.Group, "err", err)
+		s.own(fresh)
+		return nil
+	}
+	gaps := map[int32]int64{}
+	for _, number := range fresh {
+		p := s.partition(number)
+		offset, ok := offsets.Lookup(schemas.TopicRaw, number)
+		if !ok || offset.At <= 0 || offset.At == p.window.next {
+			continue
+		}
+		p.window = newWindow(s.cfg.DedupeWindow)
+		if start, ok := starts.Lookup(schemas.TopicRaw, number); ok && start.Offset < offset.At {
+			gaps[number] = offset.At
+		}
+	}
+	return s.rebuild(ctx, gaps)
+}
+
+func (s *Service) partition(number int32) *partition {
+	p := s.partitions[number]
+	if p == nil {
+		p = newPartition(number, &s.cfg, s.crew)
+		p.settled = s.settlement()
+		p.handled = s.known.now()
+		s.partitions[number] = p
+	}
+	return p
+}
+
+// settle writes into the commit of each partition what its rows take into account.
+func (s *Service) settle(request *kmsg.TxnOffsetCommitRequest) error {
+	for i := range request.Topics {
+		for j := range request.Topics[i].Partitions {
+			of := &request.Topics[i].Partitions[j]
+			if p := s.partitions[of.Partition]; p != nil {
+				metadata := p.settled.String()
+				of.Metadata = &metadata
+			}
+		}
+	}
+	return nil
+}
+
+// settlement is what an event takes into account that is enriched now.
+func (s *Service) settlement() settlement {
+	return settlement{position: s.follower.Position(), time: time.Now()}
+}
+
+// takeOver finds out what the owners before did not take into account in the rows that they wrote.
+func (s *Service) takeOver(ctx context.Context, from map[int32]int64) error {
+	offsets, err := kadm.NewClient(s.client).FetchOffsetsForTopics(ctx, s.cfg.Group, schemas.TopicRaw)
+	if err == nil {
+		err = offsets.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("reading the commits of group %s: %w", s.cfg.Group, err)
+	}
+	for number := range from {
+		p := s.partitions[number]
+		p.took, p.batches = nil, batches{}
+		p.handled = s.known.now()
+		offset, _ := offsets.Lookup(schemas.TopicRaw, number)
+		settled, ok, err := parseSettlement(offset.Metadata)
+		if err != nil {
+			s.deps.Logger.Warn("rows that were written before may lack context that became known since", "partition", number, "err", err)
+		}
+		if !ok {
+			p.settled = s.settlement()
+			continue
+		}
+		p.settled, p.took = settled, s.known.unsettled(settled)
+	}
+	return nil
+}
+
+// rebuild reads the records before the given offsets into the windows of their partitions.
+func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
+	if len(upTo) == 0 {
+		return nil
+	}
+	if err := s.takeOver(ctx, upTo); err != nil {
+		return err
+	}
+	start := time.Now()
+	from := make(map[int32]kgo.Offset)
+	for number, offset := range upTo {
+		from[number] = kgo.NewOffset().At(max(0, offset-int64(s.cfg.DedupeWindow)))
+	}
+	client, err := kafka.NewClient(s.deps.Kafka,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{schemas.TopicRaw: from}),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return fmt.Errorf("rebuilding the deduplication window: %w", err)
+	}
+	defer client.Close()
+	records := 0
+	for waiting := len(upTo); waiting > 0; {
+		fetches := client.PollRecords(ctx, s.cfg.MaxPollRecords)
+		if ctx.Err() != nil {
+			// With half a window copies would pass: nothing may be committed.
+			return errStopped
+		}
+		if err := s.check(fetches); err != nil {
+			return fmt.Errorf("rebuilding the deduplication window: %w", err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			end, open := upTo[r.Partition]
+			if !open {
+				return
+			}
+			if r.Offset < end {
+				s.partitions[r.Partition].remember(r)
+				records++
+			}
+			if r.Offset >= end-1 {
+				s.partitions[r.Partition].window.next = end
+				delete(upTo, r.Partition)
+				waiting--
+				client.PauseFetchPartitions(map[string][]int32{schemas.TopicRaw: {r.Partition}})
+			}
+		})
+	}
+	s.metrics.rebuilt.Add(float64(records))
+	s.deps.Logger.Info("deduplication window rebuilt", "records", records, "duration", time.Since(start))
+	return nil
+}
