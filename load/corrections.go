@@ -14,15 +14,9 @@ import (
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// correct lets the corrections among rows that were just inserted count: until then the views show the rows before them.
-// It can be repeated, and whoever repeats the range does.
-func (e *eventSink) correct(ctx context.Context, token string, items []item) error {
+// decodeCorrections decodes the records that may hold corrections: few. The caller releases the batches, also after an error.
+func decodeCorrections(items []item) ([]arrow.RecordBatch, error) {
 	var batches []arrow.RecordBatch
-	defer func() {
-		for _, b := range batches {
-			b.Release()
-		}
-	}()
 	for _, it := range items {
 		if !it.corrections {
 			continue
@@ -33,10 +27,45 @@ func (e *eventSink) correct(ctx context.Context, token string, items []item) err
 			err = errNoKeys
 		}
 		if err != nil {
-			return fmt.Errorf("reading the corrections at offset %d: %w", it.record.Offset, err)
+			return batches, fmt.Errorf("%w: reading the corrections at offset %d: %w", errCompare, it.record.Offset, err)
 		}
 		batches = append(batches, batch)
 	}
+	return batches, nil
+}
+
+var (
+	// errCompare says that a range cannot be inserted as it is, and has to be compared with the table.
+	errCompare = errors.New("the range must be compared with the table")
+	errNoKeys  = errors.New("the Arrow batch has no event_id, raw_partition, raw_offset or version of the right type")
+)
+
+// checkRepeated refuses a range that has a correction which may be in the table: it would be there twice under the same
+// version, and both would count.
+func (e *eventSink) checkRepeated(ctx context.Context, batches []arrow.RecordBatch) error {
+	versions, err := versionsOf(batches, nil)
+	if err != nil || len(versions) == 0 {
+		return err
+	}
+	known, err := e.versions(ctx, versions)
+	if err != nil {
+		return err
+	}
+	seen := map[rawKey]bool{}
+	for _, batch := range batches {
+		for _, key := range rawKeys(batch) {
+			if key.version > 0 && (seen[key] || known[key.id] >= key.version) {
+				return fmt.Errorf("%w: version %d of event %s may be there", errCompare, key.version, key.id)
+			}
+			seen[key] = true
+		}
+	}
+	return nil
+}
+
+// correct lets the corrections among rows that were just inserted count: until then the views show the rows before them.
+// It can be repeated, and whoever repeats the range does.
+func (e *eventSink) correct(ctx context.Context, token string, batches []arrow.RecordBatch) error {
 	versions, err := versionsOf(batches, nil)
 	if err != nil || len(versions) == 0 {
 		return err
@@ -59,8 +88,6 @@ func (e *eventSink) correct(ctx context.Context, token string, items []item) err
 	}
 	return e.mendRollups(ctx, token, touched, func(r schemas.Rollup) bool { return r.Corrected })
 }
-
-var errNoKeys = errors.New("the Arrow batch has no event_id, raw_partition, raw_offset or version of the right type")
 
 // versionsOf returns the highest version of each corrected event, and the day of its partition. present, if not nil, has the
 // rows that are in the table: one that was refused must not be waited for.
@@ -97,7 +124,10 @@ func (e *eventSink) count(ctx context.Context, versions map[schemas.ID]eventVers
 		if known[id] >= v.version {
 			continue
 		}
-		body = append(append(body, byte(len(id))), id[:]...)
+		// ClickHouse leaves out the zeros at the end when it makes a String of a FixedString; as all ids have one length,
+		// no two become equal.
+		short := bytes.TrimRight(id[:], "\x00")
+		body = append(append(body, byte(len(short))), short...)
 		body = binary.LittleEndian.AppendUint64(body, uint64(v.version))
 		body = binary.LittleEndian.AppendUint16(body, uint16(v.day.Unix()/int64(day/time.Second)))
 		rows++

@@ -126,6 +126,14 @@ func (e *eventSink) joins(first, it *item) bool {
 }
 
 func (e *eventSink) insert(ctx context.Context, token string, items []item) error {
+	corrections, err := decodeCorrections(items)
+	defer release(corrections)
+	if err == nil && len(corrections) > 0 {
+		err = e.checkRepeated(ctx, corrections)
+	}
+	if err != nil {
+		return err
+	}
 	body := make(net.Buffers, 0, len(items)+2)
 	body = append(body, items[0].frame.Schema)
 	rows := 0
@@ -137,7 +145,7 @@ func (e *eventSink) insert(ctx context.Context, token string, items []item) erro
 	if err := e.inserter.insert(ctx, e.table, "ArrowStream", token, rows, &body); err != nil {
 		return err
 	}
-	return e.correct(ctx, token, items)
+	return e.correct(ctx, token, corrections)
 }
 
 // compare decodes the records, leaves out the rows that the table has, inserts the others, lets those that correct others
@@ -148,11 +156,7 @@ func (e *eventSink) compare(ctx context.Context, token string, items []item, bur
 		return err
 	}
 	batches, err := decodeAll(items, bury)
-	defer func() {
-		for _, b := range batches {
-			b.Release()
-		}
-	}()
+	defer release(batches)
 	if err != nil {
 		return err
 	}
@@ -166,13 +170,17 @@ func (e *eventSink) compare(ctx context.Context, token string, items []item, bur
 	}
 	job := salvage{sink: e, bury: bury}
 	for _, batch := range batches {
-		keys := rawKeys(batch)
-		for i := 0; i < len(keys); {
+		there := make([]bool, 0, batch.NumRows())
+		for _, key := range rawKeys(batch) {
+			there = append(there, present[key])
+			present[key] = true // a second one within the range is left out
+		}
+		for i := 0; i < len(there); {
 			j := i
-			for j < len(keys) && present[keys[i]] == present[keys[j]] {
+			for j < len(there) && there[i] == there[j] {
 				j++
 			}
-			if present[keys[i]] {
+			if there[i] {
 				e.metrics.present.Add(float64(j - i))
 				job.stored += j - i
 			} else if err := job.rows(ctx, batch, i, j); err != nil {
@@ -238,6 +246,12 @@ func (e *eventSink) sync(ctx context.Context) error {
 		return nil
 	}
 	return e.exec(ctx, "SYSTEM SYNC REPLICA "+e.table)
+}
+
+func release(batches []arrow.RecordBatch) {
+	for _, b := range batches {
+		b.Release()
+	}
 }
 
 // decodeAll buries the records that cannot be decoded. The caller releases the batches, also after an error.

@@ -74,6 +74,14 @@ func newFaultyProxy(t *testing.T, target string, plan func(insert int, query url
 
 func (p *faultyProxy) fateOf(r *http.Request) fate {
 	query := r.URL.Query()
+	if query.Get("query") == "" { // a statement without data comes in the body
+		sql, err := io.ReadAll(r.Body)
+		if err != nil {
+			return refuse
+		}
+		r.Body = io.NopCloser(bytes.NewReader(sql))
+		query.Set("query", string(sql))
+	}
 	if !strings.HasPrefix(query.Get("query"), "INSERT INTO") {
 		return pass
 	}

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -80,7 +81,7 @@ func (p *partition) attempt(ctx context.Context, s *span, items []item) error {
 // distrusts reports whether a range can no longer be repeated as a whole: ClickHouse refuses something in
 // it, or may have forgotten the token.
 func (p *partition) distrusts(s *span, err error, attempts int) bool {
-	return isRefusal(err) || attempts >= maxAttempts || time.Since(s.started) > p.service.cfg.TrustDedup
+	return isRefusal(err) || errors.Is(err, errCompare) || attempts >= maxAttempts || time.Since(s.started) > p.service.cfg.TrustDedup
 }
 
 // maxAttempts is how often a range may fail for what may lie in its rows before it is split.

@@ -39,7 +39,8 @@ const currentRowsSince = 6
 // columns of many rows fast; it cannot be replicated.
 func (o SQLOptions) VersionsInMemory() bool { return o.Cluster == "" && !o.Replicated }
 
-// EventVersions is the statements for the table of the versions that count.
+// EventVersions is the statements for the table of the versions that count. event_id is the one of event_rows as a String,
+// that is without zeros at its end: a Join table cannot be read with a FixedString as its key.
 func (c sqlContext) EventVersions() string {
 	columns := "\n(\n    `event_id` String,\n    `version` Int64,\n    `received_day` Date\n)\n"
 	head := "CREATE TABLE IF NOT EXISTS " + c.Local("event_versions") + c.OnCluster() + columns

@@ -296,7 +296,7 @@ ALTER TABLE auditmill.alerts_local ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXIS
 
 ALTER TABLE auditmill.alerts ON CLUSTER '{cluster}' ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
 
--- 0006_context f59a239d934479597f6ef067bec9cd75
+-- 0006_context d0869729910d1f03970a3af2f7069af1
 
 -- unless it is done
 RENAME TABLE auditmill.events_local TO auditmill.event_rows_local ON CLUSTER '{cluster}';
@@ -573,6 +573,29 @@ FROM auditmill.event_rows
 WHERE if(version = 0,
     CAST(event_id AS String) GLOBAL NOT IN (SELECT event_id FROM auditmill.event_versions),
     (CAST(event_id AS String), version) GLOBAL IN (SELECT event_id, max(version) FROM auditmill.event_versions GROUP BY event_id));
+
+CREATE OR REPLACE VIEW auditmill.denied_by_actor ON CLUSTER '{cluster}' AS
+SELECT
+    cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace,
+    sum(events) AS requests, min(minute) AS first_minute, max(minute) AS last_minute
+FROM
+(
+    SELECT cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, minute, sum(events) AS events
+    FROM auditmill.activity_per_minute
+    WHERE outcome = 'denied'
+    GROUP BY cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, minute
+    HAVING events != 0
+)
+GROUP BY cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace;
+
+CREATE OR REPLACE VIEW auditmill.busiest_actors_per_minute ON CLUSTER '{cluster}' AS
+SELECT minute, cluster, actor, actor_kind, sum(events) AS requests
+FROM auditmill.activity_per_minute
+WHERE outcome != 'received'
+GROUP BY minute, cluster, actor, actor_kind
+HAVING requests != 0
+ORDER BY minute DESC, requests DESC
+LIMIT 10 BY minute;
 
 -- 0007_alert_context 37503ed4dc4e264ee442e4cf6ef6a634
 

@@ -267,7 +267,7 @@ ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `last_time` DateTime64(6, 
 
 ALTER TABLE auditmill.alerts ADD COLUMN IF NOT EXISTS `values` Map(LowCardinality(String), String) AFTER `last_time`;
 
--- 0006_context f59a239d934479597f6ef067bec9cd75
+-- 0006_context d0869729910d1f03970a3af2f7069af1
 
 -- unless it is done
 RENAME TABLE auditmill.events TO auditmill.event_rows;
@@ -464,6 +464,29 @@ CREATE VIEW IF NOT EXISTS auditmill.events
 AS SELECT `event_id`, `fingerprint`, `cluster`, `platform`, `source`, `received_at`, `raw_partition`, `raw_offset`, `damage`, `version`, `event_time`, `stage_time`, `duration`, `level`, `stage`, `audit_id`, `verb`, `request_uri`, `api_group`, `api_version`, `resource`, `subresource`, `namespace`, `name`, `object_uid`, `resource_version`, `user_agent`, `client`, `client_version`, `command`, `code`, `status`, `reason`, `message`, `outcome`, `decision`, `decision_reason`, `annotations`, `user`, `user_uid`, `groups`, `extra`, `credential_id`, `impersonated_user`, `impersonated_uid`, `impersonated_groups`, `impersonated_extra`, `impersonation_constraint`, `source_ip`, `source_ips`, `actor`, `actor_kind`, `provider`, `pod`, `node`, `issued_credential_id`, `display_name`, `email`, `team`, `manager`, `active`, `actor_groups`, `workload`, `cloud_identity`, `minted_by`, `minted_at`, `session`, `source_zone`, `source_country`, `source_network`, `source_node`, `off_node`, `namespace_owner`, `namespace_labels`, `authorizer`, `grant_binding_kind`, `grant_binding`, `grant_role_kind`, `grant_role`, `grant_subject_kind`, `grant_subject`, `grant_agreement`, `grant_since`, `grant_author`, `grants`, `rights_complete`, `rights_since`, `rights_age`, `breadth`, `cluster_admin`, `dangerous`, `impersonation_allowed`, `impersonation_grants`, `caller_breadth`, `caller_dangerous`, `raw`
 FROM auditmill.event_rows
 WHERE version = joinGet('auditmill.event_versions', 'version', CAST(event_id AS String));
+
+CREATE OR REPLACE VIEW auditmill.denied_by_actor AS
+SELECT
+    cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace,
+    sum(events) AS requests, min(minute) AS first_minute, max(minute) AS last_minute
+FROM
+(
+    SELECT cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, minute, sum(events) AS events
+    FROM auditmill.activity_per_minute
+    WHERE outcome = 'denied'
+    GROUP BY cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace, minute
+    HAVING events != 0
+)
+GROUP BY cluster, actor, actor_kind, verb, api_group, resource, subresource, namespace;
+
+CREATE OR REPLACE VIEW auditmill.busiest_actors_per_minute AS
+SELECT minute, cluster, actor, actor_kind, sum(events) AS requests
+FROM auditmill.activity_per_minute
+WHERE outcome != 'received'
+GROUP BY minute, cluster, actor, actor_kind
+HAVING requests != 0
+ORDER BY minute DESC, requests DESC
+LIMIT 10 BY minute;
 
 -- 0007_alert_context 37503ed4dc4e264ee442e4cf6ef6a634
 
