@@ -49,17 +49,58 @@ func (s *Service) prepareSources(ctx context.Context) error {
 }
 
 // signal adds to out what a match says to the correlations that count it.
-func (w *worker) signal(out *outcome, r *ir.Rule, record *kgo.Record, values func(ir.Field) []string, made func() *schemas.Alert) error {
+func (w *worker) signal(
+	out *outcome, r *ir.Rule, record *kgo.Record, row int, values func(ir.Field) []string, made func() *schemas.Alert,
+) error {
 	sender := w.service.sender.Load()
 	if sender == nil || !sender.Feeds(r.ID) {
 		return nil
 	}
+	if made().Version > 0 {
+		if out.matched == nil {
+			out.matched = map[int][]string{}
+		}
+		out.matched[row] = append(out.matched[row], r.ID)
+	}
 	records, err := sender.Match(correlate.Match{
-		Rule: r.ID, Time: made().Time, Values: values, Alert: made,
+		Rule: r.ID, Time: made().Time, EventID: made().EventID, Version: made().Version, Values: values, Alert: made,
 		Source: correlate.Source{Partition: record.Partition, Offset: record.Offset},
 	})
 	out.signals = append(out.signals, records...)
 	return err
+}
+
+// correct adds to out what takes back signals of events that are corrected in a batch, to correlations whose rules do not match
+// them any more.
+func (s *Service) correct(out *outcome, record *kgo.Record, batch arrow.RecordBatch) error {
+	sender := s.sender.Load()
+	versions, ok := schemas.ColumnArray(batch, "version").(*array.Int64)
+	if sender == nil || !ok {
+		return nil
+	}
+	for n := range versions.Len() {
+		if versions.IsNull(n) || versions.Value(n) <= 0 {
+			continue
+		}
+		c := Correction(batch, n)
+		c.Matched, c.Source = out.matched[n], correlate.Source{Partition: record.Partition, Offset: record.Offset}
+		records, err := sender.Corrected(c)
+		if err != nil {
+			return err
+		}
+		out.signals = append(out.signals, records...)
+	}
+	return nil
+}
+
+// Correction says of which event a row is, and of which version; 0 if it corrects none.
+func Correction(batch arrow.RecordBatch, n int) correlate.Correction {
+	e := row{batch, n}
+	at := e.time("event_time")
+	if at.IsZero() {
+		at = e.time("received_at")
+	}
+	return correlate.Correction{EventID: e.text("event_id"), Version: uint64(max(0, e.number("version"))), Time: at}
 }
 
 // newest returns the greatest event_time of a batch. What claims to be after it was received counts as that: a sender whose

@@ -34,7 +34,8 @@ type outcome struct {
 	newest      time.Time
 	alerts      []*kgo.Record
 	signals     []*kgo.Record
-	rules       []*ir.Rule // by alert
+	rules       []*ir.Rule       // by alert
+	matched     map[int][]string // ids of the rules that feed correlations, by row, of rows that correct earlier ones
 	dead        *kafka.Dead
 }
 
@@ -63,6 +64,9 @@ func (w *worker) evaluate(r *kgo.Record) (outcome, error) {
 	}
 	out.newest = newest(batch)
 	failed := w.match(&out, r, batch, &err)
+	if err == nil && failed == nil {
+		failed = w.service.correct(&out, r, batch)
+	}
 	stats := w.evaluator.Stats()
 	w.service.metrics.parsed.Add(float64(stats.Parsed - w.parsed))
 	w.parsed = stats.Parsed
@@ -88,7 +92,7 @@ func (w *worker) match(out *outcome, r *kgo.Record, batch arrow.RecordBatch, err
 			}
 			return made
 		}
-		if signalErr := w.signal(out, matched, r, values, makeAlert); signalErr != nil {
+		if signalErr := w.signal(out, matched, r, row, values, makeAlert); signalErr != nil {
 			failed = signalErr
 		}
 		if matched.Silent || first && row == last {

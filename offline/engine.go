@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"encoding/hex"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -20,11 +21,13 @@ type engine struct {
 	set        *correlate.Set
 	correlator *correlate.Offline // nil if the pack has no correlation
 	origins    map[string]Origin  // by event_id, of events that count for a correlation
+	told       map[[16]byte]bool  // alerts of single events by id: a correction raises the same again
 	rows       int64              // of all batches before
 
-	add    func(*found) error // of the call in progress
-	row    int                // that is being looked at
-	failed error
+	add     func(*found) error // of the call in progress
+	row     int                // that is being looked at
+	matched []string           // ids of the rules that match it and count for a correlation
+	failed  error
 }
 
 // found is an alert that a pack would raise.
@@ -39,7 +42,7 @@ func newEngine(pack *ir.Pack) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{pack: pack, metas: map[string]*ir.Meta{}, evaluator: set.NewEvaluator(), origins: map[string]Origin{}}
+	e := &engine{pack: pack, metas: map[string]*ir.Meta{}, evaluator: set.NewEvaluator(), origins: map[string]Origin{}, told: map[[16]byte]bool{}}
 	for i := range pack.Correlations {
 		e.metas[pack.Correlations[i].ID] = &pack.Correlations[i].Meta
 	}
@@ -54,7 +57,7 @@ func newEngine(pack *ir.Pack) (*engine, error) {
 
 // batch calls add for what the rows of a batch raise, by row and then by rule.
 func (e *engine) batch(batch arrow.RecordBatch, origin func(row int) Origin, add func(*found) error) error {
-	e.add, e.row = add, 0
+	e.add, e.row, e.matched = add, 0, nil
 	err := e.evaluator.Match(batch, func(index, row int) {
 		if e.failed != nil {
 			return
@@ -72,12 +75,18 @@ func (e *engine) batch(batch arrow.RecordBatch, origin func(row int) Origin, add
 		}
 		if e.correlator != nil && e.set.Feeds(r.ID) {
 			e.origins[makeAlert().EventID] = origin(row)
+			e.matched = append(e.matched, r.ID)
 			e.correlator.Match(correlate.Match{
-				Rule: r.ID, Time: made.Time, Values: values, Alert: makeAlert, Source: correlate.Source{Offset: e.rows + int64(row)},
+				Rule: r.ID, Time: made.Time, EventID: made.EventID, Version: made.Version, Values: values, Alert: makeAlert, Source: correlate.Source{Offset: e.rows + int64(row)},
 			})
 		}
 		if !r.Silent && e.failed == nil {
 			a := makeAlert()
+			id := shortID(a.ID)
+			if a.Version > 0 && e.told[id] {
+				return // what is known better of an alert is no other alert
+			}
+			e.told[id] = true
 			e.failed = add(&found{newMatch(&r.Meta, a, values, text(batch, "stage", row), origin(row)), a, row})
 		}
 	})
@@ -93,9 +102,20 @@ func (e *engine) batch(batch arrow.RecordBatch, origin func(row int) Origin, add
 func (e *engine) pass(batch arrow.RecordBatch, row int) {
 	for ; e.row < row; e.row++ {
 		if e.correlator != nil {
+			if c := alert.Correction(batch, e.row); c.Version > 0 {
+				c.Matched, c.Source = e.matched, correlate.Source{Offset: e.rows + int64(e.row)}
+				e.correlator.Corrected(c)
+			}
 			e.correlator.Event(when(batch, e.row))
 		}
+		e.matched = nil
 	}
+}
+
+// shortID is the 16 bytes of an alert's id.
+func shortID(id string) (short [16]byte) {
+	_, _ = hex.Decode(short[:], []byte(id[:min(len(id), 2*len(short))])) // an id is hexadecimal
+	return short
 }
 
 // raised takes an alert of a correlation. What is told again is the same alert with more events behind it.

@@ -34,10 +34,12 @@ type entry struct {
 	id     eventID
 	rule   int
 	offset int64
-	tuples []uint64  // hashes of what a value_count counts
-	values []float64 // what is summed
-	passed bool      // a match at this time was handed on
-	detail *detail   // of an absence, unless a signal follows in time
+	// version is that of the event's row: a higher one replaces a lower one.
+	version uint64
+	tuples  []uint64  // hashes of what a value_count counts
+	values  []float64 // what is summed
+	passed  bool      // a match at this time was handed on
+	detail  *detail   // of an absence, unless a signal follows in time
 }
 
 func compareEntries(a, b *entry) int {

@@ -17,6 +17,7 @@ type digest struct {
 	events      int
 	first, last int64
 	newest      eventID
+	version     uint64 // of the newest event
 	value       float64
 }
 
@@ -51,6 +52,9 @@ func (st *state) raise(g *group, id string, d *detail, at int64, entries []*entr
 	slices.Reverse(newest)
 	news := digest{
 		events: len(unique), first: entries[0].time, last: entries[len(entries)-1].time, newest: d.id, value: value,
+	}
+	if d.alert != nil {
+		news.version = d.alert.Version
 	}
 	if *told == news {
 		return

@@ -58,6 +58,15 @@
 // Signals that are later than allowed are counted, and still fire what fires on arrival; decisions that were
 // made stay.
 //
+// # Corrections
+//
+// A row of audit.enriched.v1 may come again with a higher version, when more is known of its event. In a group the event
+// counts once, with the values of the highest version, and the alert that shows it is told again. Where a correction puts the
+// event into another group, or the rule does not match it any more, the sender takes the earlier signal back (Signal.Retract), so that
+// a burst is not two because its actor got a name in the middle of it. The sender knows what it sent from memory: an
+// event from before a restart that is corrected after counts in both groups, in each once. Alerts that were raised stay. A
+// first_seen or an absence only asks whether something was there, so it keeps both.
+//
 // # Partitions and chains
 //
 // The key of a signal is correlation and group, so one partition has all of a group. A rule that feeds several

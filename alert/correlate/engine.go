@@ -141,6 +141,15 @@ func (e *Engine) Add(s *Signal, offset int64) {
 		return
 	}
 	n := &entry{time: s.Time.UnixMicro(), id: shortID(s.EventID), rule: rule, offset: offset}
+	if s.Alert != nil {
+		n.version = s.Alert.Version
+	}
+	if s.Retract {
+		if g := st.groups[joined(s.Group)]; g != nil && st.mode != seen && st.mode != absent {
+			st.retract(g, n)
+		}
+		return
+	}
 	if n.time < st.watermark {
 		e.counts.Late[st.ID]++
 	}

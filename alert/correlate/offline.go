@@ -13,6 +13,7 @@ import (
 type Offline struct {
 	set    *Set
 	engine *Engine
+	recall *recall
 	newest time.Time
 	alerts map[string]schemas.Alert
 	emit   func(a schemas.Alert, again bool)
@@ -21,7 +22,7 @@ type Offline struct {
 // NewOffline returns one that has seen no event. emit is called for each alert when it is raised and, with
 // again, when there is news about it; it may be nil.
 func NewOffline(set *Set, limits Limits, now func() time.Time, emit func(a schemas.Alert, again bool)) *Offline {
-	o := &Offline{set: set, engine: NewEngine(set, limits, now), alerts: map[string]schemas.Alert{}, emit: emit}
+	o := &Offline{set: set, engine: NewEngine(set, limits, now), recall: newRecall(), alerts: map[string]schemas.Alert{}, emit: emit}
 	o.engine.inProcess = true
 	return o
 }
@@ -29,8 +30,16 @@ func NewOffline(set *Set, limits Limits, now func() time.Time, emit func(a schem
 // Match takes a match of a rule.
 func (o *Offline) Match(m Match) {
 	signals := o.set.Signals(m)
+	signals = append(o.recall.take(o.set, m, signals), signals...)
+	o.add(signals, m.Source)
+}
+
+// Corrected takes a row that corrects an earlier one, after its matches.
+func (o *Offline) Corrected(c Correction) { o.add(o.recall.unmatched(o.set, c), c.Source) }
+
+func (o *Offline) add(signals []Signal, at Source) {
 	for i := range signals {
-		o.engine.Add(&signals[i], m.Source.Offset)
+		o.engine.Add(&signals[i], at.Offset)
 	}
 	o.take()
 }

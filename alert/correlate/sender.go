@@ -25,6 +25,7 @@ type Sender struct {
 	set     *Set
 	seed    maphash.Seed
 	sent    [2]map[uint64]slot // the older generation goes when the newer one is full
+	recall  *recall
 	clocks  map[int32]*sourceClock
 	clocked time.Time
 }
@@ -41,7 +42,7 @@ type sourceClock struct {
 
 // NewSender returns a sender for a topic of that many partitions.
 func NewSender(set *Set, partitions int32) *Sender {
-	s := &Sender{partitions: partitions, seed: maphash.MakeSeed(), clocks: map[int32]*sourceClock{}}
+	s := &Sender{partitions: partitions, seed: maphash.MakeSeed(), recall: newRecall(), clocks: map[int32]*sourceClock{}}
 	s.Replace(set)
 	return s
 }
@@ -65,8 +66,18 @@ func (s *Sender) Feeds(rule string) bool {
 func (s *Sender) Match(m Match) ([]*kgo.Record, error) {
 	s.mu.Lock()
 	signals := s.set.signals(m, s.passes)
+	signals = append(s.recall.take(s.set, m, signals), signals...)
 	s.mu.Unlock()
 	return Records(signals)
+}
+
+// Corrected returns the records that take back what was said of an event before it was corrected, to correlations whose
+// rules do not match it any more. It is called after the matches of the row.
+func (s *Sender) Corrected(c Correction) ([]*kgo.Record, error) {
+	s.mu.Lock()
+	back := s.recall.unmatched(s.set, c)
+	s.mu.Unlock()
+	return Records(back)
 }
 
 // passes reports whether a signal tells anything that one before it did not.

@@ -31,6 +31,8 @@ type Signal struct {
 	Values [][]string `json:"values,omitempty"`
 	// Fields are what the correlation's summary and alert group name besides, by ir.Field.String.
 	Fields map[string][]string `json:"fields,omitempty"`
+	// Retract takes back the signal of the same event to the same group: the event was corrected, and does not belong there.
+	Retract bool `json:"retract,omitempty"`
 	// Alert is a copy of the event's alert without what the correlation says itself.
 	Alert *schemas.Alert `json:"alert,omitempty"`
 	// Partition and Offset say where the event stands in audit.enriched.v1, or for the match of a
@@ -71,6 +73,9 @@ const maxTuples = 64
 type Match struct {
 	Rule string
 	Time time.Time // event_time
+	// EventID and Version are those of the row. A higher version of an event replaces what a lower one said.
+	EventID string
+	Version uint64
 	// Values gives the values of any field of the event; nil if it is absent.
 	Values func(ir.Field) []string
 	// Alert makes the alert of the match, even for a silent rule. It is called at most once, and not at all

@@ -78,6 +78,10 @@ func (g *group) lower(at int64) int {
 
 func (st *state) addEntry(g *group, n *entry, d *detail) {
 	at, known := slices.BinarySearchFunc(g.entries, n, compareEntries)
+	if known && n.version > g.entries[at].version {
+		st.better(g, at, n, d)
+		return
+	}
 	if known {
 		st.engine.counts.Duplicate[st.ID]++
 		return

@@ -182,8 +182,14 @@ func slackPlain(m *Message) string {
 	}
 	fmt.Fprintf(&b, "actor: %s\n", m.Actor)
 	for _, l := range [][2]string{
-		{"who", m.Who}, {"cluster", cmp.Or(m.Cluster, "unknown")}, {"source", cmp.Or(m.Source, "unknown")},
-		{"what", m.What}, {"command", m.Command}, {"why", m.Why}, {"rights", m.Rights}, {"credential", m.Credential},
+		{"who", m.Who},
+		{"cluster", cmp.Or(m.Cluster, "unknown")},
+		{"source", cmp.Or(m.Source, "unknown")},
+		{"what", m.What},
+		{"command", m.Command},
+		{"why", m.Why},
+		{"rights", m.Rights},
+		{"credential", m.Credential},
 	} {
 		if l[1] != "" {
 			fmt.Fprintf(&b, "%s: %s\n", l[0], l[1])
