@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/auditmill/auditmill/enrich/context"
 )
@@ -45,6 +46,7 @@ type Result struct {
 type Resolver struct {
 	table    *table
 	subjects texts[*subjects]
+	alikes   texts[*holders]
 	answers  texts[answer]
 	facts    memory[*context.Rule, *facts] // by the first rule of a role
 	places   memory[uint64, *places]       // privileged namespaces by version
@@ -59,7 +61,8 @@ type Resolver struct {
 
 // Bounds of what a Resolver remembers: about 100 MB if all of it is in use.
 const (
-	maxSubjects = 1 << 15
+	maxSubjects = 1 << 16
+	maxHolders  = 1 << 14
 	maxAnswers  = 1 << 17
 	maxFacts    = 1 << 16
 	maxPlaces   = 1 << 14
@@ -70,7 +73,7 @@ const (
 func NewResolver() *Resolver {
 	return &Resolver{
 		table:    loadTable(),
-		subjects: newTexts[*subjects](maxSubjects), answers: newTexts[answer](maxAnswers),
+		subjects: newTexts[*subjects](maxSubjects), alikes: newTexts[*holders](maxHolders), answers: newTexts[answer](maxAnswers),
 		facts: newMemory[*context.Rule, *facts](maxFacts), places: newMemory[uint64, *places](maxPlaces), alike: map[string]*places{},
 	}
 }
@@ -81,20 +84,28 @@ func (r *Resolver) Resolve(state *context.State, user string, groups []string, r
 	return r.rights(state, user, groups).resolve(r, request)
 }
 
-// subjects is a user with groups, and what they were allowed in the versions that were asked for last.
+// subjects is a user with groups, and their rights in the versions that were asked for last.
 type subjects struct {
-	recent [4]recent
-	next   int
+	recent [4]struct {
+		version uint64
+		rights  *rights
+	}
+	next int
 }
 
-type recent struct {
-	version, roles uint64
-	lists          [][]*context.Item // bindings of the user and of each group
-	rights         *rights
+// holders are all the users with groups that the same bindings name, through the same of them, and their rights with the
+// roles that were asked for last.
+type holders struct {
+	lists  [][]*context.Item // bindings of the user and of each group
+	recent [4]struct {
+		roles  uint64
+		rights *rights
+	}
+	next int
 }
 
 // rights are the bindings of a user and groups, and what was asked of them. Versions of a state that do not differ in
-// these bindings and their roles share one, and so do all users of the same groups that no binding names.
+// these bindings and their roles share one.
 type rights struct {
 	id      uint64
 	bound   []bound
@@ -124,13 +135,7 @@ func appendText(key []byte, s string) []byte {
 
 // rights returns the rights of a user and groups.
 func (r *Resolver) rights(state *context.State, user string, groups []string) *rights {
-	version, own := state.RBACVersion(), state.UserBindings(user)
-	key := binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID())
-	if len(own) > 0 {
-		key = appendText(append(key, 1), user)
-	} else {
-		key = append(key, 0) // the name does not matter
-	}
+	key := appendText(binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID()), user)
 	for _, g := range groups {
 		key = appendText(key, g)
 	}
@@ -140,39 +145,63 @@ func (r *Resolver) rights(state *context.State, user string, groups []string) *r
 		s = &subjects{}
 		r.subjects.add(key, s)
 	}
+	version := state.RBACVersion()
 	for i := range s.recent {
-		if s.recent[i].version == version && s.recent[i].rights != nil {
-			return s.recent[i].rights
-		}
-	}
-	now := recent{version: version, roles: state.RolesVersion(), lists: append(r.lists[:0], own)}
-	for _, g := range groups {
-		now.lists = append(now.lists, state.GroupBindings(g))
-	}
-	r.lists = now.lists
-	for i := range s.recent {
-		if known := &s.recent[i]; known.same(state, &now) {
-			known.version, known.roles = now.version, now.roles // the older version is not likely to be asked for again
+		if known := &s.recent[i]; known.version == version && known.rights != nil {
 			return known.rights
 		}
 	}
-	now.lists = slices.Clone(now.lists)
-	now.rights = collect(state, user, groups, now.lists)
-	now.rights.id = r.next
-	r.next++
-	s.recent[s.next] = now
+	now := r.holders(state, user, groups).rights(r, state, user, groups)
+	s.recent[s.next].version, s.recent[s.next].rights = version, now
 	s.next = (s.next + 1) % len(s.recent)
-	return now.rights
+	return now
 }
 
-// same says whether what was collected for another version holds for the state too.
-func (a *recent) same(state *context.State, now *recent) bool {
-	if a.rights == nil || !slices.EqualFunc(a.lists, now.lists, func(x, y []*context.Item) bool {
-		return len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0])
-	}) {
-		return false
+// holders returns those that a user and groups are of. The lists of bindings change with the bindings; no two are at the
+// same place as long as both are remembered.
+func (r *Resolver) holders(state *context.State, user string, groups []string) *holders {
+	r.lists = r.lists[:0]
+	key := binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID())
+	add := func(list []*context.Item) {
+		if len(list) > 0 {
+			r.lists = append(r.lists, list)
+			key = binary.LittleEndian.AppendUint64(key, uint64(uintptr(unsafe.Pointer(&list[0]))))
+			key = binary.AppendUvarint(key, uint64(len(list)))
+		}
 	}
-	return a.roles == now.roles || !slices.ContainsFunc(a.rights.bound, func(b bound) bool {
+	add(state.UserBindings(user))
+	for _, g := range groups {
+		add(state.GroupBindings(g))
+	}
+	r.key = key
+	h, ok := r.alikes.get(key)
+	if !ok {
+		h = &holders{lists: slices.Clone(r.lists)}
+		r.alikes.add(key, h)
+	}
+	return h
+}
+
+// rights returns the rights of holders: those of a state with other roles, if theirs are the same.
+func (h *holders) rights(r *Resolver, state *context.State, user string, groups []string) *rights {
+	roles := state.RolesVersion()
+	for i := range h.recent {
+		if known := &h.recent[i]; known.rights != nil && (known.roles == roles || known.rights.same(state)) {
+			known.roles = max(known.roles, roles) // the older ones are not likely to be asked for again
+			return known.rights
+		}
+	}
+	now := collect(state, user, groups, h.lists)
+	now.id = r.next
+	r.next++
+	h.recent[h.next].roles, h.recent[h.next].rights = roles, now
+	h.next = (h.next + 1) % len(h.recent)
+	return now
+}
+
+// same says whether the roles of a state are those that were collected.
+func (r *rights) same(state *context.State) bool {
+	return !slices.ContainsFunc(r.bound, func(b bound) bool {
 		role, _ := state.RoleOf(b.binding)
 		return role != b.role
 	})

@@ -107,14 +107,16 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 	request := RequestOf(e)
 	w.Masters = slices.Contains(groups, "system:masters")
 	w.Node = slices.Contains(groups, "system:nodes") && strings.HasPrefix(user, "system:node:")
-	state, result := r.agree(cluster, state, at, user, groups, &request, e)
+	state, rights, result := r.agree(cluster, state, at, user, groups, &request, e)
 	w.state(state, at)
 	w.Matches, w.Texts = result.Matches, result.Texts()
 	if len(result.bindings) > 0 {
 		binding := result.bindings[max(0, named(result.Matches, e))]
-		w.GrantSince = binding.From
+		w.GrantSince, w.GrantAuthor = binding.From, binding.By
 	}
-	w.Standing = r.StandingAt(state, at, user, groups)
+	if w.Standing = r.everything(); !w.Masters {
+		w.Standing = rights.standing(r, state, at, user)
+	}
 	if e.ImpersonatedUser != "" {
 		w.Impersonation = r.impersonation(state, at, e, own)
 	}
@@ -150,14 +152,15 @@ func RequestOf(e *schemas.Event) Request {
 }
 
 // agree resolves a request and compares with the decision. If they differ, states from shortly before and after are
-// tried: the API server may have decided by one of them. It returns the state that was used.
+// tried: the API server may have decided by one of them. It returns the state that was used, and the rights in it.
 func (r *Resolver) agree(
 	cluster *context.Cluster, state *context.State, at int64, user string, groups []string, q *Request, e *schemas.Event,
-) (*context.State, *Result) {
-	result := r.Resolve(state, user, groups, q)
+) (*context.State, *rights, *Result) {
+	held := r.rights(state, user, groups)
+	result := held.resolve(r, q)
 	ok, checked := r.check(result, e)
 	if !checked || ok {
-		return state, result
+		return state, held, result
 	}
 	tried := state.RBACVersion()
 	cluster.Between(at-lag.Microseconds(), at+lag.Microseconds(), func(s *context.State) bool {
@@ -165,14 +168,15 @@ func (r *Resolver) agree(
 			return true
 		}
 		tried = s.RBACVersion()
-		other := r.Resolve(s, user, groups, q)
+		others := r.rights(s, user, groups)
+		other := others.resolve(r, q)
 		if ok, _ = r.check(other, e); ok {
-			state, result = s, other
+			state, held, result = s, others, other
 		}
 		return !ok
 	})
 	if ok {
-		return state, result
+		return state, held, result
 	}
 	told := len(e.Groups) > 0
 	if e.ImpersonatedUser != "" {
@@ -186,7 +190,7 @@ func (r *Resolver) agree(
 		r.why.Agreement = Disagree
 	}
 	r.why.Waiting = missing || r.why.Agreement == Disagree
-	return state, result
+	return state, held, result
 }
 
 // check sets the agreement and says whether it is one; checked is false if there is nothing more to try.
