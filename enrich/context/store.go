@@ -12,13 +12,10 @@ import (
 
 // Config bounds a Store.
 type Config struct {
-	History time.Duration // how far back everything can be looked up
-	// MaxVersions are the versions of the roles and bindings that are kept, of all clusters together; each takes 1 to 5 KB.
-	MaxVersions int
-	// MaxObjects are the versions of all other objects that are kept, of all clusters together; each takes about half a KB.
-	MaxObjects int
-	// MaxCredentials are kept of all clusters together; each takes about 1 KB.
-	MaxCredentials int
+	History        time.Duration `mapstructure:"history" doc:"How far back everything can be looked up."`
+	MaxVersions    int           `mapstructure:"max_versions" doc:"Versions of roles and bindings that are kept, of all clusters together. Each takes 1 to 5 KB; what is dropped is unknown."`
+	MaxObjects     int           `mapstructure:"max_objects" doc:"Versions of all other objects that are kept, of all clusters together. Each takes about half a KB."`
+	MaxCredentials int           `mapstructure:"max_credentials" doc:"Tokens and certificates of which is kept who requested them. Each takes about 1 KB."`
 }
 
 // DefaultConfig keeps a day of history, in at most about half a GiB for each of the three.
