@@ -160,6 +160,7 @@ func eksCases() []classified {
 			"nor with a domain added", eksUser("alice@example.com", roleSession, roleARN, "alice"),
 			[5]string{roleARN + "/alice", Unknown, ProviderEKS},
 		},
+		{"SSO without addresses, a domain added", eksUser("alice@example.com", ssoSession, ssoARN, "alice"), [5]string{"alice@example.com", Human, ProviderEKS}},
 		{"the cluster's mapping does", eksUser("bob@example.com", roleSession, roleARN, "gitlab-7"), [5]string{"bob@example.com", Human, ProviderEKS}},
 		{"session that an SDK named", eksUser("deploy", roleSession, roleARN, "botocore-session-1763633999"), [5]string{roleARN, Unknown, ProviderEKS}},
 		{"session of digits", eksUser("deploy", roleSession, roleARN, "1763633999123456789"), [5]string{roleARN, Unknown, ProviderEKS}},

@@ -236,6 +236,7 @@ func cluster() objects {
 		{Kind: context.ServiceAccount, Namespace: "payments", Name: "api"}: {Metadata: context.Metadata{
 			Annotations: map[string]string{"azure.workload.identity/client-id": "00cc"},
 		}},
+		podKey("payments", "odd"): {},
 		{Kind: context.Namespace, Name: "payments"}: {Metadata: context.Metadata{
 			Labels: map[string]string{"team": "pay", "env": "prod"}, Annotations: map[string]string{"corp.example/owner": "payments-leads"},
 		}},
@@ -283,7 +284,10 @@ func TestServiceAccount(t *testing.T) {
 		"stateful set":        {account("db-0", "u-db", "", "", ""), base(columns{"pod": "payments/db-0", "node": "node-b", "workload": "StatefulSet payments/db"})},
 		"another of the name": {account("db-0", "u-db-before", "node-a", "", ""), base(columns{"pod": "payments/db-0", "node": "node-a"})},
 		"bare pod":            {account("bare", "u-bare", "", "", ""), base(columns{"pod": "payments/bare", "node": "node-b", "workload": "Pod payments/bare"})},
-		"static pod":          {account("static", "u-static", "", "", ""), base(columns{"pod": "payments/static", "node": "node-a", "workload": "Node node-a"})},
+		"pod without more": {account("odd", "u-odd", "", "192.0.2.1", ""), base(columns{
+			"pod": "payments/odd", "workload": "Pod payments/odd", "source_zone": "node", "source_node": "node-a",
+		})},
+		"static pod": {account("static", "u-static", "", "", ""), base(columns{"pod": "payments/static", "node": "node-a", "workload": "Node node-a"})},
 		"host network": {account("agent", "u-host", "node-a", "192.0.2.1", ""), base(columns{
 			"pod": "payments/agent", "node": "node-a", "workload": "DaemonSet payments/agent", "source_zone": "node", "source_node": "node-a", "off_node": "false",
 		})},
@@ -298,6 +302,23 @@ func TestServiceAccount(t *testing.T) {
 				check(t, joined(j, tt.in), tt.want)
 			}
 		})
+	}
+}
+
+// What changed in a way that was not recorded is unknown from then on.
+func TestStale(t *testing.T) {
+	s := store("prod", past, cluster())
+	for _, key := range []context.Key{
+		{Kind: context.Namespace, Name: "payments"}, {Kind: context.ServiceAccount, Namespace: "payments", Name: "api"},
+	} {
+		s.Apply("prod", context.Change{Key: key, From: now, Stale: true, Source: context.SourceAudit})
+	}
+	j := identity.NewJoiner(s, nil)
+	check(t, joined(j, account("", "", "", "", "")), columns{"actor": "prod/system:serviceaccount:payments:api", "actor_kind": identity.ServiceAccount})
+	before := account("", "", "", "", "")
+	before.EventTime = now - 1
+	if e := joined(j, before); e.Team != "payments-leads" || e.CloudIdentity != "00cc" || e.NamespaceOwner != "payments-leads" {
+		t.Errorf("got %v of before", who(e))
 	}
 }
 
@@ -466,6 +487,15 @@ func TestSession(t *testing.T) {
 			t.Errorf("%s and %s are one session", name, other)
 		}
 		seen[got] = name
+	}
+	// Where one name ends and the next begins makes a difference.
+	if session(func(e *schemas.Event) {
+		e.SourceIP, e.Extra = "1", kv("authentication.kubernetes.io/credential-id", "JTI=1")
+	}) ==
+		session(func(e *schemas.Event) {
+			e.SourceIP, e.Extra = "11", kv("authentication.kubernetes.io/credential-id", "JTI=")
+		}) {
+		t.Error("two sessions are one")
 	}
 	damaged := schemas.Event{Cluster: "prod", User: "alice@corp.example", ReceivedAt: now}
 	new(identity.Classifier).Classify(&damaged)
