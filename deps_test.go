@@ -120,6 +120,11 @@ func monopolies() []monopoly {
 		{kfake, []string{"internal/embedded/..."}, "the embedded broker is chosen by the command, and started in one place"},
 		{cobra, []string{"cmd/auditmill"}, "flags and help belong to the commands"},
 		{
+			"github.com/oschwald/maxminddb-golang/v2/...",
+			[]string{"enrich/origin"},
+			"files from outside are read, bounded and cleaned in one place",
+		},
+		{
 			"github.com/ebitengine/purego/...",
 			[]string{"internal/embedded/..."},
 			"calls into a foreign library can crash the process, so they happen in the engine's own process",
