@@ -77,6 +77,9 @@ func retryReason(err error) string {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return retryTimeout
 		}
+		if errors.Is(err, errCompare) {
+			return retryOther
+		}
 		return retryNetwork
 	case codeMemoryLimit:
 		return retryMemory

@@ -129,3 +129,34 @@ func BenchmarkSplit(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "events/s")
 }
+
+// TestHasValues looks for the column version in frames with and without corrections, and in damaged ones.
+func TestHasValues(t *testing.T) {
+	place := slices.IndexFunc(Columns(), func(c Column) bool { return c.Name == "version" })
+	for _, c := range Columns()[:place+1] {
+		if c.Type >= TypeStrings && c.Type <= TypeMapList {
+			t.Fatalf("column %s before version is a list", c.Name)
+		}
+	}
+	for _, corrected := range []int{-1, 0, 99} {
+		b := NewBuilder()
+		for i := range 100 {
+			e := Event{Cluster: "c", Verb: "get", Raw: []byte("{}")}
+			if i == corrected {
+				e.Version = 7
+			}
+			b.Append(&e)
+		}
+		frame, err := Split(b.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := frame.HasValues(place); got != (corrected >= 0) {
+			t.Errorf("with row %d corrected: %v", corrected, got)
+		}
+		frame.Messages = frame.Messages[:len(frame.Messages)-10]
+		if !frame.HasValues(place) {
+			t.Error("a damaged frame is taken for one without corrections")
+		}
+	}
+}
