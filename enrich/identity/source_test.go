@@ -8,6 +8,7 @@ import (
 
 	"github.com/auditmill/auditmill/enrich/context"
 	"github.com/auditmill/auditmill/enrich/identity"
+	"github.com/auditmill/auditmill/enrich/origin"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -58,6 +59,24 @@ func TestOffNode(t *testing.T) {
 	scheduler := schemas.Event{User: "system:kube-scheduler", SourceIP: "192.0.2.2"}
 	if e := joined(j, scheduler); e.OffNode != "" || e.SourceNode != "node-b" {
 		t.Errorf("got off_node %q, source_node %q of the scheduler", e.OffNode, e.SourceNode)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	places, err := origin.OpenPlaces([]string{"../origin/testdata/places.mmdb"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := identity.NewJoiner(context.NewStore(context.DefaultConfig()), places)
+	for ip, want := range map[string][2]string{
+		"203.0.113.7": {"DE", "AS64500 Example Ltd"}, "::ffff:203.0.113.7": {"DE", "AS64500 Example Ltd"}, "2001:db8::7": {"JP", "AS64501 Example KK"},
+		"10.0.0.1": {}, "192.0.2.1": {}, "": {}, "x": {},
+	} {
+		for range 2 {
+			if e := joined(j, schemas.Event{SourceIP: ip}); [2]string{e.SourceCountry, e.SourceNetwork} != want {
+				t.Errorf("%s: got %q %q, want %q", ip, e.SourceCountry, e.SourceNetwork, want)
+			}
+		}
 	}
 }
 

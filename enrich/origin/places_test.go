@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bytes"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -151,5 +152,31 @@ func TestPlacesSparse(t *testing.T) {
 		if _, err := OpenPlaces([]string{newMMDB().add(t, network, record{"country_code": "DE"}).write(t, "sparse")}); err != nil {
 			t.Errorf("%s: %v", network, err)
 		}
+	}
+}
+
+// testdata/places.mmdb is for tests of other packages: the documentation ranges, as this test writes them. To write it
+// anew, remove it.
+func TestPlacesFile(t *testing.T) {
+	const name = "testdata/places.mmdb"
+	fresh, err := os.ReadFile(newMMDB().
+		add(t, "203.0.113.0/24", record{"country_code": "DE", "autonomous_system_number": uint32(64500), "autonomous_system_organization": "Example Ltd"}).
+		add(t, "2001:db8::/32", record{"country_code": "JP", "autonomous_system_number": uint32(64501), "autonomous_system_organization": "Example KK"}).
+		write(t, "places"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(name)
+	if os.IsNotExist(err) {
+		if err := os.WriteFile(name, fresh, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Fatalf("%s was missing and is written anew: run again", name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(kept, fresh) {
+		t.Errorf("%s is not what this test writes: remove it and run again", name)
 	}
 }
