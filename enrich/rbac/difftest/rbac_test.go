@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/kubernetes/pkg/registry/rbac/validation"
@@ -35,9 +37,14 @@ var (
 	paths      = []string{"/healthz", "/healthz/etcd", "/api", "/", "/api/v1*", "/metrics", ""}
 	urls       = []string{"*", "/healthz", "/healthz/*", "/healthz*", "/api/**", "/*", "/a*i", "", "**", "/metrics"}
 	kinds      = []string{"User", "Group", "ServiceAccount", "Robot"}
+	keys       = []string{"to", "rbac.authorization.k8s.io/aggregate-to-admin"}
+	values     = []string{"true", "false", ""}
+	operators  = []metav1.LabelSelectorOperator{
+		metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn, metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist,
+	}
 )
 
-func pick(r *rand.Rand, from []string) string { return from[r.IntN(len(from))] }
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
 func some(r *rand.Rand, most int, from []string) (list []string) {
 	n := 1 + r.IntN(most)
@@ -95,10 +102,65 @@ func roleRef(r *rand.Rand) rbacv1.RoleRef {
 	return rbacv1.RoleRef{Kind: pick(r, []string{"Role", "ClusterRole", "ClusterRole", "ClusterRole", "Robot"}), Name: "r" + strconv.Itoa(r.IntN(4))}
 }
 
+// selectors are of other roles, by labels.
+func selectors(r *rand.Rand) (all []metav1.LabelSelector) {
+	for range 1 + r.IntN(2) {
+		s := metav1.LabelSelector{}
+		if r.IntN(3) > 0 {
+			s.MatchLabels = map[string]string{pick(r, keys): pick(r, values)}
+		}
+		if s.MatchLabels == nil || r.IntN(3) == 0 {
+			e := metav1.LabelSelectorRequirement{Key: pick(r, keys), Operator: pick(r, operators)}
+			if e.Operator == metav1.LabelSelectorOpIn || e.Operator == metav1.LabelSelectorOpNotIn {
+				e.Values = append(some(r, 2, values), pick(r, values))
+			}
+			s.MatchExpressions = append(s.MatchExpressions, e)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// aggregate fills the rules of aggregated roles as the controller does, which comes back until nothing changes.
+func (p *policy) aggregate(t *testing.T) {
+	t.Helper()
+	for range p.clusterRoles {
+		for _, role := range p.clusterRoles {
+			if role.AggregationRule == nil {
+				continue
+			}
+			role.Rules = nil
+			for i := range role.AggregationRule.ClusterRoleSelectors {
+				selector, err := metav1.LabelSelectorAsSelector(&role.AggregationRule.ClusterRoleSelectors[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, other := range p.clusterRoles {
+					if other != role && selector.Matches(labels.Set(other.Labels)) {
+						role.Rules = append(role.Rules, other.Rules...)
+					}
+				}
+			}
+			slices.SortFunc(role.Rules, func(a, b rbacv1.PolicyRule) int { return strings.Compare(a.String(), b.String()) })
+			role.Rules = slices.CompactFunc(role.Rules, func(a, b rbacv1.PolicyRule) bool { return a.String() == b.String() })
+		}
+	}
+}
+
 func generate(r *rand.Rand) *policy {
 	p := &policy{}
 	for i := range 1 + r.IntN(4) {
-		p.clusterRoles = append(p.clusterRoles, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "r" + strconv.Itoa(i)}, Rules: rules(r)})
+		role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "r" + strconv.Itoa(i)}, Rules: rules(r)}
+		for range r.IntN(3) {
+			if role.Labels == nil {
+				role.Labels = map[string]string{}
+			}
+			role.Labels[pick(r, keys)] = pick(r, values)
+		}
+		if r.IntN(4) == 0 {
+			role.AggregationRule, role.Rules = &rbacv1.AggregationRule{ClusterRoleSelectors: selectors(r)}, nil
+		}
+		p.clusterRoles = append(p.clusterRoles, role)
 	}
 	for i := range r.IntN(5) {
 		meta := metav1.ObjectMeta{Namespace: namespaces[1+i%2], Name: "r" + strconv.Itoa(i/2)}
@@ -120,7 +182,8 @@ func ours(t *testing.T, store *context.Store, cluster string, p *policy) *contex
 	var changes []context.Change
 	add := func(kind context.Kind, meta *metav1.ObjectMeta, o *context.Object) {
 		changes = append(changes, context.Change{
-			Key: context.Key{Kind: kind, Namespace: meta.Namespace, Name: meta.Name}, From: 1, Object: o, Source: context.SourceWatch,
+			Key: context.Key{Kind: kind, Namespace: meta.Namespace, Name: meta.Name}, From: 2, Object: o,
+			Source: context.SourceAudit, // of what is seen the rules of aggregated roles are worked out, what is imported has them
 		})
 	}
 	rules := func(in []rbacv1.PolicyRule) (out []context.Rule) {
@@ -141,7 +204,11 @@ func ours(t *testing.T, store *context.Store, cluster string, p *policy) *contex
 		add(context.Role, &o.ObjectMeta, &context.Object{Rules: rules(o.Rules)})
 	}
 	for _, o := range p.clusterRoles {
-		add(context.ClusterRole, &o.ObjectMeta, &context.Object{Rules: rules(o.Rules)})
+		object := &context.Object{Metadata: context.Metadata{Labels: o.Labels}, Rules: rules(o.Rules)}
+		if o.AggregationRule != nil {
+			object.Rules, object.AggregationRule = nil, aggregation(o.AggregationRule)
+		}
+		add(context.ClusterRole, &o.ObjectMeta, object)
 	}
 	for _, o := range p.roleBindings {
 		add(context.RoleBinding, &o.ObjectMeta, &context.Object{
@@ -158,6 +225,18 @@ func ours(t *testing.T, store *context.Store, cluster string, p *policy) *contex
 	}})
 	store.Apply(cluster, changes...)
 	return store.Cluster(cluster).Latest()
+}
+
+func aggregation(in *rbacv1.AggregationRule) *context.AggregationRule {
+	out := &context.AggregationRule{}
+	for _, s := range in.ClusterRoleSelectors {
+		selector := context.Selector{MatchLabels: s.MatchLabels}
+		for _, e := range s.MatchExpressions {
+			selector.MatchExpressions = append(selector.MatchExpressions, context.Expression{Key: e.Key, Operator: string(e.Operator), Values: e.Values})
+		}
+		out.Selectors = append(out.Selectors, selector)
+	}
+	return out
 }
 
 func request(r *rand.Rand) (string, []string, rbac.Request) {
@@ -252,51 +331,82 @@ func likely(r *rand.Rand, p *policy) (string, []string, rbac.Request) {
 // what they are generated from.
 func TestDecisions(t *testing.T) {
 	policies, seed := number(t, "DIFFTEST_POLICIES", 100_000), number(t, "DIFFTEST_SEED", 1)
-	const perPolicy = 10
-	store, resolver, allowed := context.NewStore(context.DefaultConfig()), rbac.NewResolver(), 0
-	for i := range policies {
-		r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
-		p := generate(r)
-		_, roles := validation.NewTestRuleResolver(p.roles, p.roleBindings, p.clusterRoles, p.clusterRoleBindings)
-		theirs := upstream.New(roles, roles, roles, roles)
-		store.Remove("c")
-		state := ours(t, store, "c", p)
-		for range perPolicy {
-			name, in, q := likely(r, p)
-			if r.IntN(4) == 0 {
-				name, in, q = request(r)
-			}
-			attributes := authorizer.AttributesRecord{
-				User: &user.DefaultInfo{Name: name, Groups: in}, Verb: q.Verb, APIGroup: q.APIGroup, Resource: q.Resource,
-				Subresource: q.Subresource, Namespace: q.Namespace, Name: q.Name, Path: q.Path, ResourceRequest: q.Resource != "",
-			}
-			decision, reason, _ := theirs.Authorize(stdcontext.Background(), attributes)
-			for range 2 { // the second answer is from memory
-				got := resolver.Resolve(state, name, in, &q)
-				if want := decision == authorizer.DecisionAllow; want != (len(got.Matches) > 0) {
-					t.Fatalf("policy %d of seed %d: %s %q of %q in %q: Kubernetes %t, we %v", i, seed, q.Verb, q, name, in, want, got.Matches)
+	const perPolicy, parts = 10, 8
+	var allowed, aggregated atomic.Int64
+	t.Run("parts", func(t *testing.T) {
+		for part := range parts {
+			t.Run(strconv.Itoa(part), func(t *testing.T) {
+				t.Parallel()
+				store, resolver := context.NewStore(context.DefaultConfig()), rbac.NewResolver()
+				for i := part; i < policies; i += parts {
+					r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+					p := generate(r)
+					store.Remove("c")
+					state := ours(t, store, "c", p)
+					p.aggregate(t)
+					for range perPolicy {
+						name, in, q := likely(r, p)
+						if r.IntN(4) == 0 {
+							name, in, q = request(r)
+						}
+						if grant := compare(t, p, state, resolver, name, in, &q); grant != nil {
+							allowed.Add(1)
+							if p.aggregated(grant) {
+								aggregated.Add(1)
+							}
+						}
+						if t.Failed() {
+							t.Fatalf("policy %d of seed %d", i, seed)
+						}
+					}
 				}
-				if decision == authorizer.DecisionAllow && !named(reason, got.Matches) {
-					t.Fatalf("policy %d of seed %d: %q is not among %v", i, seed, reason, got.Matches)
-				}
-			}
-			if decision == authorizer.DecisionAllow {
-				allowed++
-			}
+			})
 		}
-	}
-	t.Logf("%d policies, %d requests, %d of them allowed", policies, policies*perPolicy, allowed)
-	if policies >= 1000 && (allowed < policies*perPolicy/20 || allowed > policies*perPolicy*19/20) {
+	})
+	t.Logf("%d policies, %d requests, %d of them allowed, %d of these by an aggregated role", policies, policies*perPolicy, allowed.Load(), aggregated.Load())
+	if n := int64(policies) * perPolicy; policies >= 1000 && (allowed.Load() < n/20 || allowed.Load() > n*19/20 || aggregated.Load() < n/200) {
 		t.Error("hardly a request was allowed, or hardly one was not: the test says little")
 	}
 }
 
-// named says whether the reason of Kubernetes is one of the matches.
-func named(reason string, matches []rbac.Match) bool {
+// compare asks both, and returns the grant that Kubernetes names, nil if it does not allow.
+func compare(t *testing.T, p *policy, state *context.State, resolver *rbac.Resolver, name string, in []string, q *rbac.Request) *rbac.Grant {
+	t.Helper()
+	_, roles := validation.NewTestRuleResolver(p.roles, p.roleBindings, p.clusterRoles, p.clusterRoleBindings)
+	attributes := authorizer.AttributesRecord{
+		User: &user.DefaultInfo{Name: name, Groups: in}, Verb: q.Verb, APIGroup: q.APIGroup, Resource: q.Resource,
+		Subresource: q.Subresource, Namespace: q.Namespace, Name: q.Name, Path: q.Path, ResourceRequest: q.Resource != "",
+	}
+	decision, reason, _ := upstream.New(roles, roles, roles, roles).Authorize(stdcontext.Background(), attributes)
+	for range 2 { // the second answer is from memory
+		got := resolver.Resolve(state, name, in, q)
+		if want := decision == authorizer.DecisionAllow; want != (len(got.Matches) > 0) {
+			t.Errorf("%s %q of %q in %q: Kubernetes %t, we %v", q.Verb, *q, name, in, want, got.Matches)
+		}
+		if decision == authorizer.DecisionAllow && !named(reason, got) {
+			t.Errorf("%q is not among %v", reason, got.Texts())
+		}
+	}
+	if decision != authorizer.DecisionAllow {
+		return nil
+	}
+	return rbac.Parse("allow", reason)
+}
+
+func (p *policy) aggregated(g *rbac.Grant) bool {
+	return g.RoleKind == "ClusterRole" && slices.ContainsFunc(p.clusterRoles, func(o *rbacv1.ClusterRole) bool {
+		return o.Name == g.Role && o.AggregationRule != nil
+	})
+}
+
+// named says whether the reason of Kubernetes is one of the matches, also in words.
+func named(reason string, got *rbac.Result) bool {
 	g := rbac.Parse("allow", reason)
-	return slices.ContainsFunc(matches, func(m rbac.Match) bool {
+	return slices.ContainsFunc(got.Matches, func(m rbac.Match) bool {
 		return m.BindingKind == g.BindingKind && m.Binding == g.Binding && m.RoleKind == g.RoleKind && m.Role == g.Role &&
 			m.SubjectKind == g.SubjectKind && m.Subject == g.SubjectName
+	}) && slices.ContainsFunc(got.Texts(), func(text string) bool {
+		return strings.HasPrefix(text, strings.TrimPrefix(reason, "RBAC: allowed by ")+" by rule ")
 	})
 }
 
