@@ -91,8 +91,21 @@ func liveContext(ctx stdcontext.Context, cmd *cobra.Command, cfg kafka.Config) (
 
 // slowly says what takes its time when it has taken a second.
 func slowly(out io.Writer, what string) (done func()) {
-	timer := time.AfterFunc(time.Second, func() { fmt.Fprintln(out, what+" …") })
-	return func() { timer.Stop() }
+	finished, silent := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(silent)
+		timer := time.NewTimer(time.Second)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			fmt.Fprintln(out, what+" …")
+		case <-finished:
+		}
+	}()
+	return func() {
+		close(finished)
+		<-silent
+	}
 }
 
 // write writes changes and returns when all are acknowledged.

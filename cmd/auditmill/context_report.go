@@ -79,8 +79,15 @@ func (r *importReport) conclude(out io.Writer) {
 	case r.Written == 0:
 		fmt.Fprintln(out, "nothing to do")
 	default:
-		fmt.Fprintf(out, "%d records written to Kafka\n", r.Written)
+		fmt.Fprintln(out, writtenText(r.Written))
 	}
+}
+
+func writtenText(n int) string {
+	if n == 1 {
+		return "1 record written to Kafka"
+	}
+	return fmt.Sprintf("%d records written to Kafka", n)
 }
 
 // planJSON is a plan as it is printed.

@@ -440,7 +440,7 @@ func (o *options) writeChanges(cmd *cobra.Command, cluster string, changes []con
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d records written to Kafka\n", n)
+	fmt.Fprintln(cmd.OutOrStdout(), writtenText(n))
 	return nil
 }
 

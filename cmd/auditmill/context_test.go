@@ -278,7 +278,7 @@ func TestContextPartial(t *testing.T) {
 	s := newShell(t)
 	s.run("context", "import", "--cluster", "prod", s.file("all.json", list(viewRole, adminRole)))
 	got := s.run("context", "import", "--cluster", "prod", "--partial", s.file("part.json", list(someRole)))
-	if !strings.Contains(got, "\n1 added, 0 changed, 0 removed, 0 unchanged\n1 records") {
+	if !strings.Contains(got, "\n1 added, 0 changed, 0 removed, 0 unchanged\n1 record ") {
 		t.Errorf("got %s", got)
 	}
 	if got := s.run("context", "list", "--cluster", "prod"); !strings.Contains(got, "ClusterRole  2        yes") || !strings.Contains(got, "Role         1        no") {
@@ -438,7 +438,33 @@ func TestContextRemove(t *testing.T) {
 	if got := s.run("context", "list"); strings.Contains(got, "prod") || !strings.Contains(got, "test") {
 		t.Errorf("got\n%s", got)
 	}
+	if _, _, err := s.try("", "rbac", "holds", "prod", "ann"); err == nil || !strings.Contains(err.Error(), `nothing is known of cluster "prod"`) {
+		t.Errorf("got %v", err)
+	}
 	if got := s.run("context", "import", "--cluster", "prod", dump); !strings.Contains(got, "1 added") {
 		t.Errorf("got\n%s", got)
+	}
+	s.run("rbac", "holds", "prod", "ann")
+}
+
+// What is answered from Kafka is what is answered from the files that were imported.
+func TestContextLikeFiles(t *testing.T) {
+	dumps := filepath.Join("..", "..", "..", "shared", "data", "kube", "context-before")
+	if _, err := os.Stat(dumps); err != nil {
+		t.Skip("no recorded cluster here")
+	}
+	s := newShell(t)
+	s.run("context", "import", "--cluster", "prod", dumps, "--at", "1970-01-01T00:00:00Z", "--source", "recording")
+	for _, question := range [][]string{
+		{"who-can", "prod", "get", "secrets", "-n", "payments"},
+		{"who-can", "prod", "create", "pods/exec", "-n", "kube-system"},
+		{"why", "prod", "system:serviceaccount:ci:deployer", "patch", "deployments.apps", "-n", "web"},
+		{"holds", "prod", "system:serviceaccount:velero:velero"},
+	} {
+		live := s.run(append([]string{"rbac"}, question...)...)
+		files := s.run(append([]string{"rbac", "--context", dumps}, question...)...)
+		if diff := cmp.Diff(files, live); diff != "" || !strings.Contains(live, "ClusterRoleBinding") {
+			t.Errorf("%v (-files +live)\n%s", question, diff)
+		}
 	}
 }

@@ -41,7 +41,8 @@ func runKubectl(ctx stdcontext.Context, name string) (*context.Dump, error) {
 	run := exec.CommandContext(ctx, path, args...) //nolint:gosec // it is what --kubectl asks for, and the name is one argument
 	run.Stdout, run.Stderr = &out, &complaints
 	if err := run.Run(); err != nil {
-		return nil, fmt.Errorf("kubectl get: %w: %s", err, printableText(strings.TrimSpace(complaints.String())))
+		return nil, fmt.Errorf("kubectl get: %w: %s; who may not read all of these kinds can pipe others into: auditmill context import --cluster NAME -",
+			err, printableText(strings.TrimSpace(complaints.String())))
 	}
 	d, err := context.ReadDumpFrom("kubectl", &out)
 	if err != nil {

@@ -3,6 +3,7 @@ package directory
 import (
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -45,6 +46,9 @@ func orNothing(text string) string {
 // Compare returns the fields in which two objects differ, sorted. Versions and times of the API server do not count. Either
 // may be nil.
 func Compare(before, after *context.Object) (fields []Field) {
+	if reflect.DeepEqual(before, after) {
+		return nil // as nearly all are that are imported again
+	}
 	b, a := flatten(before), flatten(after)
 	names := slices.Collect(maps.Keys(b))
 	for name := range a {
