@@ -192,6 +192,9 @@ func (w *write) now(object *wire) []Change {
 	if object.terminates() {
 		return []Change{{Key: key, From: w.at, UID: o.Metadata.UID, Source: SourceAudit}}
 	}
+	if before := w.known.Find(key, w.at-1); !key.Kind.RBAC() && before != nil && !before.Stale && before.Object.same(o) {
+		return nil // most changes of pods and nodes are to nothing that is kept
+	}
 	return []Change{{Key: key, From: w.at, Object: o, Source: SourceAudit}}
 }
 

@@ -1,6 +1,7 @@
 package context
 
 import (
+	"cmp"
 	"iter"
 	"math"
 	"net/netip"
@@ -61,15 +62,69 @@ func (c *Cluster) History(key Key) []Change {
 	}
 	all := make([]Change, 0, len(o.entries))
 	for _, item := range o.items() {
-		c := Change{Key: key, From: item.From, Object: item.Object, Source: item.Source, By: item.By, Stale: item.Stale}
-		for _, e := range o.entries {
-			if &e.item == item {
-				c = e.change()
-			}
-		}
-		all = append(all, c)
+		all = append(all, o.change(item))
 	}
 	return all
+}
+
+// Later returns what has to be written to the topic again behind the record of a change, and false for nearly all changes:
+// nothing. Compaction keeps the last record of each key, so what holds now must be the last, also if something older was
+// written late, or something that another change knows better. The change must have been applied. It waits for a writer.
+func (s *Store) Later(cluster string, change *Change) (again Change, ok bool) {
+	c := s.Cluster(cluster)
+	if c == nil {
+		return again, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if change.Key.Kind == 0 {
+		n := noteOf(change)
+		for _, k := range slices.Backward(c.notes) {
+			if k.from <= n.from || k.base != nil {
+				break
+			}
+			if k.source == n.source && k.complete == n.complete && k.doubt == n.doubt && k.removed == n.removed {
+				again = *change
+				again.From, again.Seen = k.from, k.seen
+				return again, true
+			}
+		}
+		return again, false
+	}
+	o := c.tables[change.Key.Kind].get(change.Key)
+	if o == nil {
+		// It may have been gone, which is forgotten here but must not be there.
+		gone := c.store.graves.gone(c.id, change.Key)
+		return Change{Key: change.Key, From: gone, Source: change.Source}, gone >= change.From && !(change.deletes() && change.From == gone)
+	}
+	last := o.last()
+	if last == nil || !last.gone && last.same(&entryOf(change).item) || last.gone && slices.Contains(c.wipes, last.From) {
+		return again, false
+	}
+	again = o.change(last)
+	if again.From == change.From && again.deletes() && change.deletes() {
+		return again, false
+	}
+	return again, true
+}
+
+// change returns what says of an object that it is what an item of its line is.
+func (o *object) change(item *Item) Change {
+	for _, e := range o.entries {
+		if &e.item == item {
+			return e.change()
+		}
+	}
+	c := Change{Key: item.Key, From: item.From, Object: item.Object, Source: item.Source, By: item.By, Stale: item.Stale}
+	if item.gone {
+		// That of the one that is gone, or else it would be of any.
+		for _, e := range o.entries {
+			if e.uid != "" && e.item.From <= item.From {
+				c.UID = e.uid
+			}
+		}
+	}
+	return c
 }
 
 // Complete says whether all objects of the kind are known at a time in µs since 1970: there was a dump of them or a watch,
@@ -105,20 +160,9 @@ func (c *Cluster) Address(ip string, at int64) (Address, bool) {
 		if err != nil {
 			continue
 		}
-		var holder *Item
-		for _, o := range c.places.get(prefix) {
-			item := o.at(at)
-			if item == nil || item.Object == nil || !has(item, prefix) {
-				continue
-			}
-			if holder == nil || holder.Key.Kind != Node && (item.Key.Kind == Node || item.From > holder.From) ||
-				holder.Key.Kind == Node && item.Key.Kind == Node && item.From > holder.From {
-				holder = item
-			}
-		}
-		switch {
-		case holder == nil:
-		case holder.Stale:
+		switch holder, ok := c.holder(prefix, at); {
+		case !ok:
+		case holder == nil || holder.Stale:
 			return Address{}, false
 		case holder.Object.Pod != nil:
 			return Address{Node: holder.Object.Pod.Node, Pod: holder.Key}, true
@@ -127,6 +171,32 @@ func (c *Cluster) Address(ip string, at int64) (Address, bool) {
 		}
 	}
 	return Address{}, false
+}
+
+// holder returns who had an address or a range: a node rather than a pod, else who got it last; nil if that is not clear,
+// and false if there is none.
+func (c *Cluster) holder(prefix netip.Prefix, at int64) (holder *Item, ok bool) {
+	clear := true
+	for _, o := range c.places.get(prefix) {
+		item := o.at(at)
+		if item == nil || item.Object == nil || !has(item, prefix) {
+			continue
+		}
+		order := 1
+		if holder != nil {
+			order = cmp.Or(boolInt(item.Key.Kind == Node)-boolInt(holder.Key.Kind == Node), cmp.Compare(item.From, holder.From))
+		}
+		switch {
+		case order > 0:
+			holder, clear = item, true
+		case order == 0:
+			clear = false
+		}
+	}
+	if !clear {
+		return nil, true
+	}
+	return holder, holder != nil
 }
 
 // has says whether an item has an address or a range.

@@ -298,32 +298,23 @@ func (i *Item) copy() *Item {
 	return &c
 }
 
-// gap marks what was said of the object between two looks at it.
+// gap marks what was last known of the object before it was seen to be something else.
 func (f *folder) gap(s *span) {
 	if s.seen == 0 || s.seen >= s.from || s.item.exact() {
 		return
 	}
-	i := len(f.line)
-	for i > 0 && f.line[i-1].From >= s.seen {
-		i--
-		if !f.line[i].Stale && !f.line[i].gone {
-			f.line[i] = f.line[i].copy()
-			f.line[i].Stale = true
-		}
+	now := f.now()
+	if now != nil && !now.Stale {
+		stale := now.copy()
+		stale.From, stale.Stale = max(now.From, s.seen), true
+		f.put(stale, f.uid, false)
 	}
-	switch {
-	case i > 0 && !f.line[i-1].Stale && !f.line[i-1].gone && (i == len(f.line) || f.line[i].From > s.seen):
-		item := f.line[i-1].copy()
-		item.From, item.Stale = s.seen, true
-		f.line = slices.Insert(f.line, i, item)
-	case len(f.line) == 0 || f.now() == nil:
-		// It came to be without being seen, so it may have been something else at first.
-		if s.item.Object == nil {
-			return
-		}
-		if created := max(s.seen, s.item.Object.Metadata.created(), f.end()); created < s.from {
-			f.put(&Item{Key: s.item.Key, From: created, Source: s.item.Source, Stale: true}, s.uid, false)
-		}
+	if s.item.Object == nil || now != nil && (s.uid == "" || s.uid == f.uid) {
+		return
+	}
+	// It came to be without being seen, so it may have been something else at first.
+	if created := max(s.seen, s.item.Object.Metadata.created(), f.end()); created < s.from {
+		f.put(&Item{Key: s.item.Key, From: created, Source: s.item.Source, Stale: true}, s.uid, false)
 	}
 }
 

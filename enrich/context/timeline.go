@@ -194,10 +194,10 @@ func (b *builder) step(s *step) {
 	default:
 		b.put(item.Key, item)
 	}
-	if item.Key.Kind != ClusterRole || !item.exact() {
+	if item.Key.Kind != ClusterRole {
 		return
 	}
-	if !item.gone && aggregates(item) && len(item.Object.Rules) == 0 {
+	if item.exact() && !item.gone && aggregates(item) && len(item.Object.Rules) == 0 {
 		b.gather(item.Key, item, 0)
 	}
 	after, _ := b.Get(item.Key)
