@@ -142,6 +142,11 @@ func TestContextImport(t *testing.T) {
 	if _, _, err := s.try("", "rbac", "why", "prod", "oidc:bob", "delete", "nodes", "--at", "2026-10-01T00:00:00Z"); err == nil || !strings.Contains(err.Error(), "only from 2026-11-01T12:00:00Z on") {
 		t.Errorf("before everything: %v", err)
 	}
+	// Who is asked for by e-mail is told what clusters call that person.
+	out, _, err = s.try("", "rbac", "why", "prod", "ann@corp.example", "get", "pods", "-n", "web")
+	if err == nil || !strings.Contains(out, "\nalso called oidc:ann, which may be allowed something else\nnot allowed") {
+		t.Errorf("got %v, %s", err, out)
+	}
 	// What was exported is what was imported.
 	exported := s.file("exported.json", s.run("context", "export", "prod"))
 	if got := s.run("context", "import", "--cluster", "prod", exported); !strings.HasSuffix(got, "\nnothing to do\n") {

@@ -140,7 +140,7 @@ besides. RESOURCE is written pods, pods/exec, deployments.apps/scale, or /health
 				if err := printJSON(cmd.OutOrStdout(), answer); err != nil {
 					return err
 				}
-			} else if err := printAnswer(cmd.OutOrStdout(), answer); err != nil {
+			} else if err := printAnswer(cmd.OutOrStdout(), args[0], answer); err != nil {
 				return err
 			}
 			if !answer.Allowed {
@@ -206,7 +206,7 @@ permissions among them.`,
 			}
 			out := cmd.OutOrStdout()
 			if person != nil {
-				printPerson(out, args[1], person.Key.Name, person.Object.Person, groups)
+				printPerson(out, args[0], args[1], person.Key.Name, person.Object.Person, groups)
 			}
 			noteIncomplete(out, a.state)
 			printHoldings(out, a.state, holdings)
@@ -235,9 +235,9 @@ func printJSON(out io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-func printAnswer(out io.Writer, a *access.Answer) error {
+func printAnswer(out io.Writer, cluster string, a *access.Answer) error {
 	if a.Person != nil {
-		printPerson(out, a.User, a.ID, a.Person, a.Groups)
+		printPerson(out, cluster, a.User, a.ID, a.Person, a.Groups)
 	}
 	switch {
 	case a.Masters:
@@ -270,7 +270,7 @@ func noteIncomplete(out io.Writer, state *context.State) {
 }
 
 // printPerson says who a user is, and in which groups that person is.
-func printPerson(out io.Writer, user, id string, p *context.PersonInfo, groups []string) {
+func printPerson(out io.Writer, cluster, user, id string, p *context.PersonInfo, groups []string) {
 	fmt.Fprintf(out, "%s is %s", printableText(user), printableText(id))
 	var about []string
 	for _, text := range []string{p.Name, p.Team, map[string]string{"false": "left"}[p.Active]} {
@@ -282,6 +282,26 @@ func printPerson(out io.Writer, user, id string, p *context.PersonInfo, groups [
 		fmt.Fprintf(out, " (%s)", strings.Join(about, ", "))
 	}
 	fmt.Fprintf(out, ", in the groups %s\n", printableText(strings.Join(groups, ", ")))
+	if others := otherNames(user, cluster, p.Usernames); len(others) > 0 {
+		fmt.Fprintf(out, "also called %s, which may be allowed something else\n", printableText(strings.Join(others, ", ")))
+	}
+}
+
+// otherNames returns what a cluster calls somebody besides user.
+func otherNames(user, cluster string, usernames []string) (others []string) {
+	for _, name := range usernames {
+		if rest, scoped := strings.CutPrefix(name, "cluster/"); scoped {
+			of, own, _ := strings.Cut(rest, "/")
+			if of != cluster {
+				continue
+			}
+			name = own
+		}
+		if name != user && !slices.Contains(others, name) {
+			others = append(others, name)
+		}
+	}
+	return others
 }
 
 func printGrants(out io.Writer, grants []access.Grant) error {
