@@ -2,7 +2,6 @@ package offline
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -63,8 +62,6 @@ func (l *linter) add(m *ir.Meta, kind, text string) {
 	l.findings = append(l.findings, Finding{m.Position, m.Position.String(), m.ID, kind, text})
 }
 
-var technique = regexp.MustCompile(`^attack\.t\d{4}`)
-
 func (l *linter) meta(m *ir.Meta) {
 	if m.Blind != "" {
 		l.add(m, FindingBlind, m.Blind)
@@ -74,7 +71,7 @@ func (l *linter) meta(m *ir.Meta) {
 		what string
 	}{
 		{m.Description == "", "a description: what it finds and why that matters"},
-		{!slices.ContainsFunc(m.Tags, func(t string) bool { return technique.MatchString(strings.ToLower(t)) }), "an ATT&CK technique among the tags (attack.t1234)"},
+		{len(m.Techniques()) == 0, "an ATT&CK technique among the tags (attack.t1234)"},
 		{len(m.FalsePositives) == 0, "falsepositives: when it fires although nothing is wrong"},
 		{m.Next == "", "x-auditmill.next: what to do about an alert"},
 		{m.Summary.String() == "", "x-auditmill.summary: what happened, with fields of the event"},

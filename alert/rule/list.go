@@ -1,11 +1,6 @@
 package rule
 
-import (
-	"regexp"
-	"strings"
-
-	"github.com/auditmill/auditmill/alert/rule/ir"
-)
+import "github.com/auditmill/auditmill/alert/rule/ir"
 
 // Listed is what a list of rules shows of one.
 type Listed struct {
@@ -37,17 +32,11 @@ func List(pack *ir.Pack) []Listed {
 	return out
 }
 
-var technique = regexp.MustCompile(`^attack\.t\d{4}`)
-
 func listed(m *ir.Meta, kind string, silent bool) Listed {
 	l := Listed{
 		ID: m.ID, Title: m.Title, Kind: kind, Severity: m.Level, Status: m.Status, AuditLevel: m.AuditLevel, Tags: m.Tags,
 		Cases: len(m.Cases), At: m.Position.String(), Silent: silent, CannotEvaluate: m.Blind, Description: m.Description,
 	}
-	for _, tag := range m.Tags {
-		if tag := strings.ToLower(tag); technique.MatchString(tag) {
-			l.Techniques = append(l.Techniques, strings.ToUpper(strings.TrimPrefix(tag, "attack.")))
-		}
-	}
+	l.Techniques = m.Techniques()
 	return l
 }
