@@ -169,6 +169,10 @@ func (p *Plan) set(known *context.Cluster, change context.Change) {
 			p.Unchanged++
 			return
 		}
+		if p.Cluster == context.Organization && before.Source != p.Source {
+			// Two lists that do not agree change it at each import.
+			fields = append(fields, Field{Name: "source", Before: before.Source, After: p.Source})
+		}
 		p.step(known, Step{Operation: Change, Key: change.Key, Before: before, After: change.Object, Fields: fields}, change)
 	}
 }

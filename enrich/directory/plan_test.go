@@ -90,6 +90,9 @@ func TestPlanList(t *testing.T) {
 	if b := known.Find(context.Key{Kind: context.Person, Name: "b@x.example"}, 2999); b == nil {
 		t.Error("who was removed was not there before")
 	}
+	// Of two lists that have a person the last one counts, and it shows.
+	expectSteps(t, plan("other", "email,team\nc@x.example,\na@x.example,three\n", 3500)(),
+		"change Person a@x.example; groups -h -i; name Ann → nothing; team two → three; source import:hr → import:other")
 	// Groups in another order are the same.
 	if p := plan("hr", "email,team,groups,name\na@x.example,two,i;h,Ann\n", 4000)(); !p.Empty() || p.Unchanged != 1 {
 		t.Errorf("got %v", describeSteps(p))
