@@ -233,11 +233,7 @@ func values(tb testing.TB, partition int32, firstOffset int64, rows int, events 
 		copied.RawPartition, copied.RawOffset = partition, firstOffset+int64(i)
 		b.Append(&copied)
 		if b.Rows() == rows || i == len(events)-1 {
-			value, err := schemas.Encode(b.Batch())
-			if err != nil {
-				tb.Fatal(err)
-			}
-			out = append(out, value)
+			out = append(out, b.Encode())
 			b.Reset()
 		}
 	}
