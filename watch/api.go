@@ -86,8 +86,10 @@ func (a *api) ListWithContext(ctx stdcontext.Context, o metav1.ListOptions) (run
 	if o.Continue != "" {
 		req.Param("continue", o.Continue)
 	}
-	text, err := req.Do(ctx).Raw()
+	answer := req.Do(ctx)
+	err := answer.Error() // says what the API server says, which Raw does not
 	if err == nil {
+		text, _ := answer.Raw() // has no error of its own
 		var p *page
 		if p, err = readPage(a.kind, text); err == nil {
 			if o.Continue == "" {

@@ -223,18 +223,40 @@ func (w *watched) flawed(kind context.Kind) {
 
 // working notes that a kind can be read.
 func (w *watched) working(kind context.Kind) {
-	if was := w.update(kind, func(p *progress) { p.fails = "" }); was.fails != "" {
+	was := w.update(kind, func(p *progress) { p.fails = "" })
+	switch {
+	case was.fails == "":
+	case ofKind(was.fails):
 		w.log.Info("can be read again", "kind", kind.Resource())
+	case w.failing(was.fails) == 0:
+		w.log.Info("the cluster can be read again")
 	}
 }
 
-// failed notes that a kind can not be read, and says so once.
+// failed notes that a kind can not be read, and says so once: of the whole cluster if it is about that.
 func (w *watched) failed(kind context.Kind, err error) {
 	reason, remedy := reasonOf(err)
 	w.metrics.failures.WithLabelValues(kind.Resource(), reason).Inc()
-	if was := w.update(kind, func(p *progress) { p.fails = reason }); was.fails != reason {
+	was := w.update(kind, func(p *progress) { p.fails = reason })
+	switch {
+	case was.fails == reason:
+	case ofKind(reason):
 		w.log.Error("cannot be read, trying again", "kind", kind.Resource(), "reason", reason, "err", err, "remedy", remedy)
+	case w.failing(reason) == 1:
+		w.log.Error("the cluster cannot be read, trying again", "reason", reason, "err", err, "remedy", remedy)
 	}
+}
+
+// failing is the number of kinds that can not be read for a reason.
+func (w *watched) failing(reason string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.kinds {
+		if p.fails == reason {
+			n++
+		}
+	}
+	return n
 }
 
 func (w *watched) update(kind context.Kind, change func(*progress)) (was progress) {

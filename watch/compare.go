@@ -29,14 +29,14 @@ func (s *sighting) news(item *context.Item, complete bool) (c context.Change, is
 		return c, false
 	case c.Object != nil && !s.differs(item):
 		return c, false
-	case c.Object != nil && sameUID(item, &c) && revision(item.Object) > revision(c.Object):
-		if !s.restored {
-			return c, false // the audit stream was faster
-		}
-		// Compared by their resource versions the one from before would stay the newer one for ever.
+	case c.Object == nil:
+	case s.restored || sameUID(item, &c) && item.Source == context.SourceWatch && revision(item.Object) == 0:
+		// Compared by resource versions what was before the restoration would stay the newest for ever.
 		fresh := *c.Object
 		fresh.Metadata.ResourceVersion = ""
 		c.Object = &fresh
+	case sameUID(item, &c) && revision(item.Object) > revision(c.Object):
+		return c, false // the audit stream was faster
 	}
 	c.Seen = s.seen(item, complete)
 	return c, true

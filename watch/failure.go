@@ -25,7 +25,12 @@ func reasons() []string {
 	return []string{failForbidden, failUnauthorized, failAbsent, failBusy, failUnreachable, failTimeout, failConfig, failOther}
 }
 
-// errConfig wraps what is wrong before any request.
+// ofKind says whether a reason is about one kind and not the whole cluster.
+func ofKind(reason string) bool {
+	return reason == failForbidden || reason == failAbsent || reason == failOther
+}
+
+// configError wraps what is wrong before any request.
 type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
@@ -38,7 +43,7 @@ func reasonOf(err error) (reason, remedy string) {
 	case errors.As(err, &config):
 		return failConfig, "mend the kubeconfig; it is read again within a minute"
 	case apierrors.IsForbidden(err):
-		return failForbidden, "apply the ClusterRole of deploy/kubernetes/watch.yaml, or leave the kind out of watch.kinds"
+		return failForbidden, "apply the ClusterRole of deploy/kubernetes/watch-rbac.yaml, or leave the kind out of watch.kinds"
 	case apierrors.IsUnauthorized(err):
 		return failUnauthorized, "renew the credentials of the kubeconfig"
 	case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err):

@@ -2,6 +2,7 @@ package watch
 
 import (
 	stdcontext "context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditmill/auditmill/enrich/context"
@@ -42,6 +44,9 @@ func (m *memory) load(ctx stdcontext.Context, cluster string) (map[context.Kind]
 				}
 				return parseTimes(o.Metadata), nil
 			}
+		}
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return nil, nil
 		}
 		if kafka.Fatal(err) || ctx.Err() != nil || kafka.Pause(ctx, wait) != nil {
 			return nil, fmt.Errorf("reading the commit of group %q: %w", m.groupOf(cluster), err)
@@ -77,7 +82,7 @@ func formatTimes(times map[context.Kind]time.Time) string {
 // parseTimes reads what formatTimes wrote, and leaves out what it does not understand.
 func parseTimes(text string) map[context.Kind]time.Time {
 	times := map[context.Kind]time.Time{}
-	for _, part := range strings.Fields(text) {
+	for part := range strings.FieldsSeq(text) {
 		name, value, _ := strings.Cut(part, "=")
 		r, ok := resourceOf(name)
 		if at, err := strconv.ParseInt(value, 10, 64); ok && err == nil && at > 0 {

@@ -56,10 +56,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
+	present := context.DefaultConfig()
+	present.History, present.MaxVersions = time.Minute, 1024 // the past is not asked for
 	s := &Service{
-		cfg: cfg, deps: deps, log: deps.Logger, metrics: newMetrics(deps.Registry, cfg.Kinds),
-		// Only the present is asked for.
-		store: context.NewStore(context.Config{History: time.Minute, MaxVersions: 1}),
+		cfg: cfg, deps: deps, log: deps.Logger, metrics: newMetrics(deps.Registry, cfg.Kinds), store: context.NewStore(present),
 	}
 	s.metrics.clusters.Set(float64(len(cfg.Clusters)))
 	for _, c := range cfg.Clusters {

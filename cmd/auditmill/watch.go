@@ -14,7 +14,7 @@ func newWatch(o *options) *cobra.Command {
 		`List and watch roles, bindings, service accounts, namespaces, nodes, pods and their owners of the clusters in watch.clusters,
 compare them with audit.context.v1, and write what differs. The audit stream alone knows only what has changed since it
 began; with a watch, enrich knows all grants, and what a lost audit event changed is healed. It needs get on nothing and
-list and watch on those kinds: deploy/kubernetes/watch.yaml has the ClusterRole. Secrets are never read.
+list and watch on those kinds: deploy/kubernetes/watch-rbac.yaml has the ClusterRole. Secrets are never read.
 
 Stop and start it as you like: it lists again and writes only differences. One that was away for long writes from when on
 it knows, and that it does not know what was true in between. Two instances for the same cluster do no harm.`,
