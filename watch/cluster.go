@@ -163,17 +163,10 @@ func (w *watched) write(ctx stdcontext.Context, due []sighting) error {
 	var complete []context.Kind
 	touched := map[context.Key]bool{}
 	flush := func() error {
-		if len(changes) == 0 {
-			return nil
-		}
-		if err := w.sink(ctx, w.cfg.Name, changes); err != nil {
-			return err
-		}
-		w.metrics.stage.Out.Add(float64(len(changes)))
-		w.store.Apply(w.cfg.Name, changes...)
+		err := w.tell(ctx, changes)
 		changes = nil
 		clear(touched)
-		return nil
+		return err
 	}
 	for i := range due {
 		s := &due[i]
@@ -209,6 +202,29 @@ func (w *watched) write(ctx stdcontext.Context, due []sighting) error {
 		w.done(kind)
 	}
 	return nil
+}
+
+// tell writes changes, and knows them itself from then on.
+func (w *watched) tell(ctx stdcontext.Context, changes []context.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := w.sink(ctx, w.cfg.Name, changes); err != nil {
+		return err
+	}
+	w.metrics.stage.Out.Add(float64(len(changes)))
+	w.store.Apply(w.cfg.Name, changes...)
+	// The audit stream may have told more of the same meanwhile: what is known best has to be the last record.
+	var again []context.Change
+	for i := range changes {
+		if c, ok := w.store.Later(w.cfg.Name, &changes[i]); ok {
+			again = append(again, c)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	return w.sink(ctx, w.cfg.Name, again)
 }
 
 // done notes that a kind was listed whole and the topic says so.

@@ -30,8 +30,9 @@ func (s *sighting) news(item *context.Item, complete bool) (c context.Change, is
 	case c.Object != nil && !s.differs(item):
 		return c, false
 	case c.Object == nil:
-	case s.restored || sameUID(item, &c) && item.Source == context.SourceWatch && revision(item.Object) == 0:
-		// Compared by resource versions what was before the restoration would stay the newest for ever.
+	case s.restored || sameUID(item, &c) && (revision(item.Object) == 0 || revision(item.Object) == revision(c.Object)):
+		// Resource versions would say that this is older, or nothing new: what was known before a restoration would stay the
+		// newest for ever, and something else said of this very version would stand. So times count.
 		fresh := *c.Object
 		fresh.Metadata.ResourceVersion = ""
 		c.Object = &fresh

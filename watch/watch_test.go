@@ -383,3 +383,22 @@ func TestClusterThatIsNoLongerConfigured(t *testing.T) {
 		t.Error("something of it was deleted")
 	}
 }
+
+// Listing again finds what somebody told wrongly after the watch had seen it.
+func TestResyncHealsWhatWasToldWrongly(t *testing.T) {
+	api, to := newAPIServer(t), newTopic(t)
+	fill(api)
+	s := start(t, to, quick(api.config("c")), func(s *Service) { s.clusters[0].resync = 50 * time.Millisecond })
+	s.ready.until(t)
+	to.until(t, "everything is there", func() bool { return to.all("c") == filled && to.complete("c") })
+	key := context.Key{Kind: context.ClusterRoleBinding, Name: "b"}
+	uid := to.find("c", key.Kind, "", key.Name).Object.Metadata.UID
+	to.tell(t, "c", context.Change{
+		Key: key, From: time.Now().UnixMicro(), Source: context.SourceAudit,
+		Object: &context.Object{Metadata: context.Metadata{UID: uid}, RoleRef: &context.RoleRef{Kind: "ClusterRole", Name: "get"}},
+	})
+	to.until(t, "it is known again", func() bool {
+		b := to.find("c", key.Kind, "", key.Name)
+		return len(to.store.Cluster("c").History(key)) > 2 && len(b.Object.Subjects) == 1
+	})
+}
