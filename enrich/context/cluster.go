@@ -277,12 +277,10 @@ func (c *Cluster) bound() {
 	}
 	q = &c.queues[queueObjects]
 	limit := int64(config.MaxObjects)
-	for c.store.entries.Load() > limit && c.entries > limit/clusters && len(*q) > 0 {
-		n := c.entries
+	for n := 256; n > 0 && c.store.entries.Load() > limit && c.entries > limit/clusters && len(*q) > 0; n-- {
+		before := c.entries
 		c.forgetFirst(q, (*q)[0].at)
-		if c.store.dropped.Add(max(0, n-c.entries)); n == c.entries {
-			break
-		}
+		c.store.dropped.Add(max(0, before-c.entries))
 	}
 	if c.store.entries.Load() > limit+limit/8 && c.entries > limit/clusters {
 		c.shed(c.entries - limit/clusters)
@@ -292,14 +290,18 @@ func (c *Cluster) bound() {
 // shed forgets so many entries of what there is most of. That makes these kinds doubtful: not all are known any more.
 func (c *Cluster) shed(n int64) {
 	for _, k := range []Kind{Pod, ReplicaSet, Job} {
+		shed := false
 		for o := range c.tables[k].all() {
 			if n <= 0 {
-				return
+				break
 			}
 			n -= int64(len(o.entries))
 			c.store.dropped.Add(int64(len(o.entries)))
 			c.drop(o, math.MinInt64)
+			shed = true
 		}
-		_, _ = c.note(note{from: c.newest, complete: 1 << k, doubt: true, source: "bound"})
+		if shed {
+			_, _ = c.note(note{from: c.newest, complete: 1 << k, doubt: true, source: "bound"})
+		}
 	}
 }

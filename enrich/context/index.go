@@ -122,31 +122,45 @@ func (c *Cluster) reindex(o *object, before []*Item) {
 
 // prefixes returns the addresses and ranges that an object had, each once.
 func prefixes(line []*Item) (all []netip.Prefix) {
-	add := func(p netip.Prefix, ok bool) {
-		if ok && !slices.Contains(all, p) {
-			all = append(all, p)
-		}
-	}
 	for _, item := range line {
-		o := item.Object
-		switch {
-		case o == nil:
-		case o.Pod != nil && !o.Pod.HostNetwork:
-			for _, ip := range o.Pod.IPs {
-				add(addressPrefix(ip))
+		item.prefixes(func(p netip.Prefix) {
+			if !slices.Contains(all, p) {
+				all = append(all, p)
 			}
-		case o.Node != nil:
-			for _, ip := range o.Node.Addresses {
-				add(addressPrefix(ip))
-			}
-			for _, cidr := range o.Node.PodCIDRs {
-				add(rangePrefix(cidr))
-			}
-		case o.Range != nil:
-			add(rangePrefix(o.Range.CIDR))
-		}
+		})
 	}
 	return all
+}
+
+// has says whether an item has an address or a range.
+func (i *Item) has(prefix netip.Prefix) bool {
+	found := false
+	i.prefixes(func(p netip.Prefix) { found = found || p == prefix })
+	return found
+}
+
+// prefixes calls yield for each address and range of an item.
+func (i *Item) prefixes(yield func(netip.Prefix)) {
+	each := func(texts []string, parse func(string) (netip.Prefix, bool)) {
+		for _, text := range texts {
+			if p, ok := parse(text); ok {
+				yield(p)
+			}
+		}
+	}
+	o := i.Object
+	switch {
+	case o == nil || i.gone:
+	case o.Pod != nil && !o.Pod.HostNetwork:
+		each(o.Pod.IPs, addressPrefix)
+	case o.Node != nil:
+		each(o.Node.Addresses, addressPrefix)
+		each(o.Node.PodCIDRs, rangePrefix)
+	case o.Range != nil:
+		if p, ok := rangePrefix(o.Range.CIDR); ok {
+			yield(p)
+		}
+	}
 }
 
 func addressPrefix(ip string) (netip.Prefix, bool) {

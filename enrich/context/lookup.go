@@ -179,7 +179,7 @@ func (c *Cluster) holder(prefix netip.Prefix, at int64) (holder *Item, ok bool) 
 	clear := true
 	for _, o := range c.places.get(prefix) {
 		item := o.at(at)
-		if item == nil || item.Object == nil || !has(item, prefix) {
+		if item == nil || item.Object == nil || !item.has(prefix) {
 			continue
 		}
 		order := 1
@@ -197,11 +197,6 @@ func (c *Cluster) holder(prefix netip.Prefix, at int64) (holder *Item, ok bool) 
 		return nil, true
 	}
 	return holder, holder != nil
-}
-
-// has says whether an item has an address or a range.
-func has(item *Item, prefix netip.Prefix) bool {
-	return slices.Contains(prefixes([]*Item{item}), prefix)
 }
 
 // Credential returns what is known of a credential by its id, "JTI=…" or "X509SHA256=…": nil if nothing is. It takes no
@@ -272,7 +267,7 @@ func (s *Store) Zone(cluster string, ip netip.Addr, at int64) *Item {
 		var found *Item
 		for _, o := range c.places.get(prefix) {
 			item := o.at(at)
-			if item == nil || item.Object == nil || item.Object.Range == nil || !has(item, prefix) {
+			if item == nil || item.Object == nil || item.Object.Range == nil || !item.has(prefix) {
 				continue
 			}
 			r := item.Object.Range
