@@ -167,12 +167,7 @@ func (w *write) bound() ([]Change, error) {
 		return nil, nil
 	}
 	item := w.before()
-	node := ""
-	if target, ok := jsonscan.Get(w.asked(), "target"); ok && target[0] == '{' {
-		if name, ok := jsonscan.Get(target, "name"); ok {
-			node, _ = jsonscan.String(name)
-		}
-	}
+	node := textAt(w.asked(), "target", "name")
 	if item == nil || item.Stale || item.Object == nil || item.Object.Pod == nil || node == "" {
 		return w.unknown(), nil
 	}
@@ -273,7 +268,6 @@ func (w *write) patched() (*wire, error) {
 }
 
 func (w *write) deleted() ([]Change, error) {
-	change := Change{Key: w.key, From: w.at, UID: strings.Clone(w.uid), Source: SourceAudit}
 	if w.key.Name == "" {
 		return w.unknown(), errors.New("the event does not say which")
 	}
@@ -281,24 +275,38 @@ func (w *write) deleted() ([]Change, error) {
 	switch {
 	case err != nil:
 		return w.unknown(), err
-	case object != nil && object.deletion != "" && (object.finalizers || object.grace):
+	case object != nil && object.deletion != "" && !object.terminates():
 		return w.now(object), nil // it goes when its finalizers are done, or its time is up
-	case object != nil:
-		change.UID = object.Metadata.UID
 	case w.response == nil && w.key.Kind == Namespace:
 		return nil, nil // it goes when it is empty, as a later event says
-	case w.response == nil && w.key.Kind == Pod && !w.force() && !strings.HasPrefix(w.user, "system:node:"):
+	case w.response == nil && w.key.Kind == Pod && !w.last():
 		return w.unknown(), nil // it has been asked to go; its node says when it is gone
-	default:
-		if details, ok := jsonscan.Get(w.response, "details"); ok && details[0] == '{' {
-			if uid, ok := jsonscan.Get(details, "uid"); ok {
-				s, _ := jsonscan.String(uid)
-				change.UID = strings.Clone(s)
-			}
-		}
+	}
+	change := Change{Key: w.key, From: w.at, UID: strings.Clone(w.uid), Source: SourceAudit}
+	if object != nil {
+		change.UID = object.Metadata.UID
+	} else if uid := textAt(w.response, "details", "uid"); uid != "" {
+		change.UID = strings.Clone(uid)
 	}
 	return []Change{change}, nil
 }
+
+// textAt returns the string that a member of a member of an object is, "" if there is none.
+func textAt(object []byte, member, of string) string {
+	inner, ok := jsonscan.Get(object, member)
+	if !ok || inner[0] != '{' {
+		return ""
+	}
+	value, ok := jsonscan.Get(inner, of)
+	if !ok {
+		return ""
+	}
+	text, _ := jsonscan.String(value)
+	return text
+}
+
+// last says that the request is the last of those that delete a pod.
+func (w *write) last() bool { return w.force() || strings.HasPrefix(w.user, "system:node:") }
 
 // force says that what is deleted is not given time.
 func (w *write) force() bool {
@@ -312,38 +320,52 @@ func (w *write) stays(object *wire) bool {
 }
 
 // collection returns what a deletecollection deleted: the list of the answer, as it was before.
-func (w *write) collection() (changes []Change, err error) {
-	if items, ok := jsonscan.Get(w.response, "items"); ok && items[0] == '[' {
-		for it := jsonscan.Array(items); it.Next(); {
-			object, err := parseObject(it.Value())
-			if err != nil {
-				return append(changes, Change{From: w.at, Doubt: true, Source: SourceAudit}), fmt.Errorf("responseObject.items: %w", err)
-			}
-			if w.stays(object) {
-				continue
-			}
-			key := Key{Kind: w.key.Kind, Name: object.name}
-			if w.key.Kind.Namespaced() {
-				key.Namespace = object.namespace
-			}
-			changes = append(changes, Change{Key: key, From: w.at, UID: object.Metadata.UID, Source: SourceAudit})
-		}
-		return changes, nil
-	}
-	if items, ok := jsonscan.Get(w.response, "items"); ok && string(items) == "null" {
+func (w *write) collection() ([]Change, error) {
+	items, ok := jsonscan.Get(w.response, "items")
+	switch {
+	case ok && items[0] == '[':
+		return w.listed(items)
+	case ok && string(items) == "null":
 		return nil, nil
 	}
 	selected := w.query.Get("labelSelector") != "" || w.query.Get("fieldSelector") != ""
+	var changes []Change
 	for item := range w.known.Objects(w.key.Kind, w.at-1) {
-		o := item.Object
-		if w.key.Namespace != item.Key.Namespace || o != nil && o.held || w.key.Kind == Pod && o != nil && o.Pod.Node != "" && !w.force() {
-			continue
+		if w.key.Namespace == item.Key.Namespace && !w.keeps(item.Object) {
+			stale := selected || w.key.Kind == Pod && !w.force()
+			changes = append(changes, Change{Key: item.Key, From: w.at, Stale: stale, Source: SourceAudit})
 		}
-		changes = append(changes, Change{Key: item.Key, From: w.at, Stale: selected || w.key.Kind == Pod && !w.force(), Source: SourceAudit})
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })
-	if selected && w.key.Kind <= Namespace {
-		err = errors.New("the event does not say which of the objects were deleted")
+	if w.key.Kind.RBAC() {
+		changes = append(changes, Change{From: w.at, Doubt: true, Source: SourceAudit}) // there may be others, not known yet
 	}
-	return changes, err
+	if selected && w.key.Kind <= Namespace {
+		return changes, errors.New("the event does not say which of the objects were deleted")
+	}
+	return changes, nil
+}
+
+// keeps is stays for what is known of an object.
+func (w *write) keeps(o *Object) bool {
+	return o != nil && (o.held || o.Pod != nil && o.Pod.Node != "" && !w.force())
+}
+
+// listed returns the deletion of the objects of a list.
+func (w *write) listed(items []byte) (changes []Change, err error) {
+	for it := jsonscan.Array(items); it.Next(); {
+		object, err := parseObject(it.Value())
+		if err != nil {
+			return append(changes, Change{From: w.at, Doubt: true, Source: SourceAudit}), fmt.Errorf("responseObject.items: %w", err)
+		}
+		if w.stays(object) {
+			continue
+		}
+		key := Key{Kind: w.key.Kind, Name: object.name}
+		if w.key.Kind.Namespaced() {
+			key.Namespace = object.namespace
+		}
+		changes = append(changes, Change{Key: key, From: w.at, UID: object.Metadata.UID, Source: SourceAudit})
+	}
+	return changes, nil
 }

@@ -32,13 +32,8 @@ func issued(e *schemas.Event) []Change {
 
 // expiry returns when the token of a token request expires, 0 if the event does not tell.
 func expiry(e *schemas.Event) int64 {
-	if status, ok := jsonscan.Get(body(e.Raw, "responseObject"), "status"); ok && status[0] == '{' {
-		if value, ok := jsonscan.Get(status, "expirationTimestamp"); ok {
-			text, _ := jsonscan.String(value)
-			if t, err := time.Parse(time.RFC3339, text); err == nil {
-				return t.UnixMicro()
-			}
-		}
+	if t, err := time.Parse(time.RFC3339, textAt(body(e.Raw, "responseObject"), "status", "expirationTimestamp")); err == nil {
+		return t.UnixMicro()
 	}
 	if spec, ok := jsonscan.Get(body(e.Raw, "requestObject"), "spec"); ok && spec[0] == '{' {
 		if value, ok := jsonscan.Get(spec, "expirationSeconds"); ok {

@@ -78,34 +78,37 @@ func (s *Store) Later(cluster string, change *Change) (again Change, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if change.Key.Kind == 0 {
-		n := noteOf(change)
-		for _, k := range slices.Backward(c.notes) {
-			if k.from <= n.from || k.base != nil {
-				break
-			}
-			if k.source == n.source && k.complete == n.complete && k.doubt == n.doubt && k.removed == n.removed {
-				again = *change
-				again.From, again.Seen = k.from, k.seen
-				return again, true
-			}
-		}
-		return again, false
+		return c.laterNote(change)
 	}
 	o := c.tables[change.Key.Kind].get(change.Key)
 	if o == nil {
 		// It may have been gone, which is forgotten here but must not be there.
 		gone := c.store.graves.gone(c.id, change.Key)
-		return Change{Key: change.Key, From: gone, Source: change.Source}, gone >= change.From && !(change.deletes() && change.From == gone)
+		known := change.deletes() && change.From == gone
+		return Change{Key: change.Key, From: gone, Source: change.Source}, gone >= change.From && !known
 	}
 	last := o.last()
-	if last == nil || !last.gone && last.same(&entryOf(change).item) || last.gone && slices.Contains(c.wipes, last.From) {
+	switch {
+	case last == nil, last.gone && slices.Contains(c.wipes, last.From), !last.gone && last.same(&entryOf(change).item):
 		return again, false
 	}
 	again = o.change(last)
-	if again.From == change.From && again.deletes() && change.deletes() {
-		return again, false
+	return again, again.From != change.From || !again.deletes() || !change.deletes()
+}
+
+func (c *Cluster) laterNote(change *Change) (again Change, ok bool) {
+	n := noteOf(change)
+	for _, k := range slices.Backward(c.notes) {
+		if k.from <= n.from || k.base != nil {
+			break
+		}
+		if k.source == n.source && k.complete == n.complete && k.doubt == n.doubt && k.removed == n.removed {
+			again = *change
+			again.From, again.Seen = k.from, k.seen
+			return again, true
+		}
 	}
-	return again, true
+	return again, false
 }
 
 // change returns what says of an object that it is what an item of its line is.
@@ -176,7 +179,7 @@ func (c *Cluster) Address(ip string, at int64) (Address, bool) {
 // holder returns who had an address or a range: a node rather than a pod, else who got it last; nil if that is not clear,
 // and false if there is none.
 func (c *Cluster) holder(prefix netip.Prefix, at int64) (holder *Item, ok bool) {
-	clear := true
+	certain := true
 	for _, o := range c.places.get(prefix) {
 		item := o.at(at)
 		if item == nil || item.Object == nil || !item.has(prefix) {
@@ -188,12 +191,12 @@ func (c *Cluster) holder(prefix netip.Prefix, at int64) (holder *Item, ok bool) 
 		}
 		switch {
 		case order > 0:
-			holder, clear = item, true
+			holder, certain = item, true
 		case order == 0:
-			clear = false
+			certain = false
 		}
 	}
-	if !clear {
+	if !certain {
 		return nil, true
 	}
 	return holder, holder != nil

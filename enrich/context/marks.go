@@ -63,22 +63,7 @@ func marksOf(notes []note) []mark {
 	var marks []mark
 	now := mark{}
 	for _, e := range edges {
-		m := now
-		switch {
-		case e.base != nil:
-			m = *e.base
-		case e.gap:
-			m.doubt |= e.complete & m.complete
-		case e.removed:
-			m = mark{void: true}
-		case e.doubt && e.complete != 0: // about some kinds
-			m.doubt, m.void = m.doubt|e.complete, false
-		case e.doubt:
-			m.doubt, m.void = everyKind, false
-		default:
-			m.complete, m.doubt, m.void = m.complete|e.complete, m.doubt&^e.complete, false
-		}
-		m.at = now.at
+		m := e.after(now, e.gap)
 		if m == now {
 			continue
 		}
@@ -91,6 +76,27 @@ func marksOf(notes []note) []mark {
 		}
 	}
 	return marks
+}
+
+// after returns what is known after a note; gap says that it is the beginning of a time of which nothing was seen.
+func (n *note) after(m mark, gap bool) mark {
+	switch {
+	case n.base != nil:
+		at := m.at
+		m = *n.base
+		m.at = at
+	case gap:
+		m.doubt |= n.complete & m.complete
+	case n.removed:
+		m = mark{at: m.at, void: true}
+	case n.doubt && n.complete != 0: // about some kinds
+		m.doubt, m.void = m.doubt|n.complete, false
+	case n.doubt:
+		m.doubt, m.void = everyKind, false
+	default:
+		m.complete, m.doubt, m.void = m.complete|n.complete, m.doubt&^n.complete, false
+	}
+	return m
 }
 
 // differMarks returns since when two series of marks are not the same; false if they are.

@@ -252,8 +252,11 @@ func TestPersons(t *testing.T) {
 func TestZones(t *testing.T) {
 	s := context.NewStore(context.DefaultConfig())
 	for _, r := range []context.RangeInfo{
-		{CIDR: "10.0.0.0/8", Zone: "inside"}, {CIDR: "10.1.0.0/16", Zone: "office"}, {CIDR: "10.1.0.0/16", Zone: "pods", Cluster: "prod"},
-		{CIDR: "192.0.2.7", Zone: "bastion"}, {CIDR: "2001:db8::/32", Zone: "six"},
+		{CIDR: "10.0.0.0/8", Zone: "inside"},
+		{CIDR: "10.1.0.0/16", Zone: "office"},
+		{CIDR: "10.1.0.0/16", Zone: "pods", Cluster: "prod"},
+		{CIDR: "192.0.2.7", Zone: "bastion"},
+		{CIDR: "2001:db8::/32", Zone: "six"},
 	} {
 		name := strings.TrimPrefix(r.Cluster+"/"+r.CIDR, "/")
 		s.Apply(context.Organization, context.Change{

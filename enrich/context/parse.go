@@ -2,10 +2,7 @@ package context
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/auditmill/auditmill/internal/jsonscan"
@@ -60,6 +57,16 @@ func (w *wire) object(k Kind, pool *pool) *Object {
 	if len(o.Metadata.Annotations) == 0 {
 		o.Metadata.Annotations = nil
 	}
+	w.content(o, k, pool)
+	if (k == Pod || k == ReplicaSet || k == Job) && w.owner.Name != "" {
+		owner := w.owner
+		o.Metadata.Owner = &owner
+	}
+	return o
+}
+
+// content sets what is of the kind alone.
+func (w *wire) content(o *Object, k Kind, pool *pool) {
 	switch k {
 	case Role, ClusterRole:
 		o.Rules, o.AggregationRule = w.Rules, w.AggregationRule
@@ -87,11 +94,6 @@ func (w *wire) object(k Kind, pool *pool) *Object {
 		o.Range = w.Range
 	default:
 	}
-	if (k == Pod || k == ReplicaSet || k == Job) && w.owner.Name != "" {
-		owner := w.owner
-		o.Metadata.Owner = &owner
-	}
-	return o
 }
 
 // keepsAnnotation says which annotations are used: which identity of a cloud a service account has, and who owns a
@@ -111,78 +113,6 @@ func keepsAnnotation(k Kind, name string) bool {
 // CloudAnnotations are the annotations that give a service account an identity of a cloud.
 func CloudAnnotations() []string {
 	return []string{"eks.amazonaws.com/role-arn", "iam.gke.io/gcp-service-account", "azure.workload.identity/client-id"}
-}
-
-var (
-	errNotObject = errors.New("not a JSON object")
-	errNotPEM    = errors.New("not PEM in base64")
-)
-
-// fault collects the first thing that is wrong with an object; reading goes on.
-type fault struct{ err error }
-
-func (f *fault) bad(path, want string, got []byte) {
-	if f.err == nil && string(got) != "null" {
-		f.err = fmt.Errorf("%s: want %s, got %.40s", path, want, got)
-	}
-}
-
-// members calls yield for each member of the object that value is. Keys count as written, like for the API server:
-// encoding/json would take "Rules" for "rules".
-func (f *fault) members(path string, value []byte, yield func(key string, value []byte)) {
-	if value[0] != '{' {
-		f.bad(path, "an object", value)
-		return
-	}
-	it := jsonscan.Object(value)
-	for it.Next() {
-		key := string(it.Key())
-		if it.Escaped() {
-			key, _ = jsonscan.String(slices.Concat([]byte{'"'}, it.Key(), []byte{'"'}))
-		}
-		yield(key, it.Value())
-	}
-	if f.err == nil {
-		f.err = it.Err()
-	}
-}
-
-func (f *fault) elements(path string, value []byte, yield func(value []byte)) {
-	if value[0] != '[' {
-		f.bad(path, "an array", value)
-		return
-	}
-	for it := jsonscan.Array(value); it.Next(); {
-		yield(it.Value())
-	}
-}
-
-func (f *fault) text(path string, value []byte) string {
-	s, ok := jsonscan.String(value)
-	if !ok {
-		f.bad(path, "a string", value)
-		return ""
-	}
-	return strings.Clone(s) // the event's bytes are not kept for it
-}
-
-func (f *fault) number(path string, value []byte) int64 {
-	n, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil {
-		f.bad(path, "a whole number", value)
-	}
-	return n
-}
-
-func (f *fault) texts(path string, value []byte) (all []string) {
-	f.elements(path, value, func(v []byte) { all = append(all, f.text(path, v)) })
-	return all
-}
-
-func (f *fault) textMap(path string, value []byte) map[string]string {
-	m := map[string]string{}
-	f.members(path, value, func(k string, v []byte) { m[strings.Clone(k)] = f.text(path, v) })
-	return m
 }
 
 // parseObject reads an object of Kubernetes. A field of the wrong type is an error that names it.
@@ -231,9 +161,7 @@ func (w *wire) spec(f *fault, value []byte) {
 	f.members("spec", value, func(k string, v []byte) {
 		switch path := "spec." + k; k {
 		case "finalizers":
-			if len(v) > 2 && v[0] == '[' {
-				w.finalizers = true
-			}
+			w.finalizers = w.finalizers || len(v) > 2 && v[0] == '['
 		case "nodeName":
 			w.pod.Node = f.text(path, v)
 		case "serviceAccountName":
@@ -247,12 +175,22 @@ func (w *wire) spec(f *fault, value []byte) {
 		case "username":
 			w.username = f.text(path, v)
 		case "extra":
-			w.foreign = len(v) > 2 && (bytes.Contains(v, []byte(`rn"`)) || bytes.Contains(v, []byte(`"oid"`)))
+			w.foreign = foreign(v)
 		}
 	})
 	if len(w.node.PodCIDRs) == 0 && podCIDR != "" {
 		w.node.PodCIDRs = []string{podCIDR}
 	}
+}
+
+// foreign says whether the extra of a user tells of an identity of a cloud.
+func foreign(extra []byte) bool {
+	for _, name := range []string{`"arn"`, `"canonicalArn"`, `"oid"`} {
+		if bytes.Contains(extra, []byte(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // dull says that nothing is used of the spec and status of the object: those of workloads are large.

@@ -167,31 +167,33 @@ func death(spans []span) {
 	var exact, other *span
 	alive := int64(math.MinInt64)
 	for i := range spans {
-		s := &spans[i]
-		switch {
-		case s.drop:
-		case !s.item.gone && s.item.exact():
-			alive = max(alive, s.from)
+		switch s := &spans[i]; {
+		case s.drop, !s.item.gone && !s.item.exact():
 		case !s.item.gone:
+			alive = max(alive, s.from)
 		case s.item.exact():
-			if exact == nil || s.from < exact.from {
-				exact = s
-			}
-		case other == nil || s.from < other.from:
-			other = s
+			exact = earlier(exact, s)
+		default:
+			other = earlier(other, s)
 		}
 	}
 	dead := exact
-	if dead == nil {
-		if dead = other; dead == nil {
-			return
-		}
+	if dead == nil && other != nil {
+		dead = other
 		dead.from = max(dead.from, alive+1) // somebody noticed, and said since when too early
 	}
 	for i := range spans {
-		s := &spans[i]
-		s.drop = s.drop || s != dead && (s.item.gone || s.from >= dead.from)
+		if s := &spans[i]; dead != nil && s != dead && (s.item.gone || s.from >= dead.from) {
+			s.drop = true
+		}
 	}
+}
+
+func earlier(a, b *span) *span {
+	if a == nil || b.from < a.from {
+		return b
+	}
+	return a
 }
 
 // presume sees to it that an object whose first known change is no creation was something else before.
@@ -251,32 +253,34 @@ func (f *folder) wipe(until int64) {
 func (f *folder) add(s *span) {
 	f.wipe(s.from)
 	now := f.now()
-	if s.item.gone {
-		if now == nil || s.uid != "" && f.uid != "" && s.uid != f.uid {
-			return // it is not known anyhow; or another object has the name
-		}
-		f.gap(s)
-		f.put(s.at(), s.uid, false)
-		return
+	if s.item.gone && (now == nil || !f.about(s)) {
+		return // it is not known anyhow; or another object has the name
 	}
 	f.gap(s)
-	now = f.now()
 	item := s.at()
-	if item.Object == nil && now != nil && (s.uid == "" || f.uid == "" || s.uid == f.uid) {
+	now = f.now()
+	loose := s.rev == 0 && !item.Stale && !item.gone && item.exact()
+	switch {
+	case now == nil || item.gone:
+	case item.Object == nil && f.about(s):
 		item = item.copy()
 		item.Object = now.Object
-	}
-	loose := s.rev == 0 && !item.Stale && item.exact()
-	if now != nil && now.From == item.From && loose && f.loose && !now.Object.same(item.Object) {
+	case now.From == item.From && loose && f.loose && !now.Object.same(item.Object):
 		item = item.copy()
 		item.Stale = true // one event, followed from two states
-	}
-	if now != nil && !now.Stale && !item.Stale && item.Object.Metadata.UID == now.Object.Metadata.UID && item.plain() &&
-		now.Object.same(item.Object) {
+	case now.repeats(item):
 		f.loose = f.loose && loose
 		return
 	}
 	f.put(item, s.uid, loose)
+}
+
+// about says whether a span may be about the object that there is.
+func (f *folder) about(s *span) bool { return s.uid == "" || f.uid == "" || s.uid == f.uid }
+
+// repeats says whether the next item adds nothing to one.
+func (i *Item) repeats(next *Item) bool {
+	return !i.Stale && !next.Stale && next.plain() && i.Object.same(next.Object)
 }
 
 // plain says whether a version that says the same as the one before can be left out. The rules of an aggregated role may

@@ -169,16 +169,8 @@ func (c *Cluster) foundation(state *State, touched map[*object]int64, version fu
 
 // step applies one step.
 func (b *builder) step(s *step) {
-	if m := s.mark; m != nil {
-		if m.void {
-			empty := newState(b.home)
-			empty.from, empty.version, empty.rolesVersion = b.from, b.State.version, b.State.version
-			*b.State = *empty
-		}
-		if b.complete != m.complete || b.doubt != m.doubt || m.void {
-			b.changedRBAC()
-		}
-		b.complete, b.doubt, b.void = m.complete, m.doubt, m.void
+	if s.mark != nil {
+		b.mark(s.mark)
 		return
 	}
 	item := s.item
@@ -202,6 +194,19 @@ func (b *builder) step(s *step) {
 	}
 	after, _ := b.Get(item.Key)
 	b.aggregate(item.Key.Name, 0, before.labels(), after.labels())
+}
+
+// mark applies what is known of the cluster as a whole.
+func (b *builder) mark(m *mark) {
+	if m.void {
+		empty := newState(b.home)
+		empty.from, empty.version, empty.rolesVersion = b.from, b.State.version, b.State.version
+		*b.State = *empty
+	}
+	if b.complete != m.complete || b.doubt != m.doubt || m.void {
+		b.changedRBAC()
+	}
+	b.complete, b.doubt, b.void = m.complete, m.doubt, m.void
 }
 
 // trim keeps the history of the states within its bounds.
