@@ -258,21 +258,29 @@ func (f *folder) add(s *span) {
 	}
 	f.gap(s)
 	item := s.at()
-	now = f.now()
 	loose := s.rev == 0 && !item.Stale && !item.gone && item.exact()
-	switch {
-	case now == nil || item.gone:
-	case item.Object == nil && f.about(s):
-		item = item.copy()
-		item.Object = now.Object
-	case now.From == item.From && loose && f.loose && !now.Object.same(item.Object):
-		item = item.copy()
-		item.Stale = true // one event, followed from two states
-	case now.repeats(item):
-		f.loose = f.loose && loose
-		return
+	if now = f.now(); now != nil && !item.gone {
+		if now.repeats(item) {
+			f.loose = f.loose && loose
+			return
+		}
+		item = f.after(now, item, s, loose)
 	}
 	f.put(item, s.uid, loose)
+}
+
+// after returns the item with what is known of it only by the one before.
+func (f *folder) after(now, item *Item, s *span, loose bool) *Item {
+	next := item.copy()
+	switch {
+	case item.Object == nil && f.about(s):
+		next.Object = now.Object
+	case now.From == item.From && loose && f.loose && !now.Object.same(item.Object):
+		next.Stale = true // one event, followed from two states
+	default:
+		return item
+	}
+	return next
 }
 
 // about says whether a span may be about the object that there is.
