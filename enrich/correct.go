@@ -346,10 +346,7 @@ func (w *rewriter) flush(ctx context.Context, c *correction, partition int32) er
 	if b == nil || b.builder.Rows() == 0 {
 		return nil
 	}
-	record, err := enrichedRecord(b.builder, partition)
-	if err != nil {
-		return err
-	}
+	record := enrichedRecord(b.builder, partition)
 	select {
 	case c.out <- corrected{partition: partition, record: record, newest: b.newest, versions: b.versions}:
 	case <-ctx.Done():

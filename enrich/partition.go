@@ -188,7 +188,7 @@ func (p *partition) addOne(patience context.Context, record *kgo.Record) error {
 		p.out.oldest = h.received
 	}
 	if p.builder.Rows() >= p.cfg.MaxRows || p.builder.Bytes() >= int(p.cfg.MaxBytes) {
-		return p.cut()
+		p.cut()
 	}
 	return nil
 }
@@ -241,42 +241,33 @@ func (p *partition) learn(e *schemas.Event) error {
 }
 
 // cut ends the batch that is being built and makes a record of it.
-func (p *partition) cut() error {
+func (p *partition) cut() {
 	rows := p.builder.Rows()
 	if rows == 0 {
-		return nil
+		return
 	}
-	record, err := enrichedRecord(p.builder, p.number)
-	if err != nil {
-		return err
-	}
+	record := enrichedRecord(p.builder, p.number)
 	p.out.records = append(p.out.records, record)
 	p.out.batches = append(p.out.batches, batchOf{record, p.out.newest})
 	p.out.rows += rows
 	p.out.bytes += len(record.Value)
 	p.out.newest = 0
-	return nil
 }
 
 // enrichedRecord makes the record of what was built, and resets the builder.
-func enrichedRecord(builder *schemas.Builder, partition int32) (*kgo.Record, error) {
-	batch := builder.Batch()
-	defer batch.Release()
-	value, err := schemas.Encode(batch)
-	if err != nil {
-		return nil, err
-	}
+func enrichedRecord(builder *schemas.Builder, partition int32) *kgo.Record {
+	value := builder.Encode()
 	builder.Reset()
 	return &kgo.Record{
 		Topic: schemas.TopicEnriched, Partition: partition, Value: value,
 		Headers: []kgo.RecordHeader{{Key: schemas.HeaderVersion, Value: fmt.Append(nil, schemas.Version)}},
-	}, nil
+	}
 }
 
 // take ends the current batch and returns what is to be produced.
-func (p *partition) take() (output, error) {
-	err := p.cut()
+func (p *partition) take() output {
+	p.cut()
 	out := p.out
 	p.out = output{}
-	return out, err
+	return out
 }

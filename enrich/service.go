@@ -241,10 +241,7 @@ func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) 
 	}
 	outs := map[int32]output{}
 	for number := range touched {
-		out, err := s.partitions[number].take()
-		if err != nil {
-			return fmt.Errorf("enriching partition %d: %w", number, err)
-		}
+		out := s.partitions[number].take()
 		outs[number] = out
 		records = append(records, out.records...)
 	}
