@@ -80,7 +80,7 @@ func verifyAlerts(ctx context.Context, conn load.Conn, database string, lines []
 	if err != nil {
 		return err
 	}
-	raised, err := offline.Raise(ctx, pack, offline.Recorded(lines, clusters()...))
+	raised, err := offline.Raise(ctx, pack, offline.Recorded(lines, offline.Context{}, clusters()...))
 	if err != nil {
 		return err
 	}

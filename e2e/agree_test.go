@@ -81,7 +81,7 @@ ingest: {webhook: {listen: "127.0.0.1:%[4]d", anonymous: [c0]}}
 		slices.Sort(alerts)
 		return alerts
 	}
-	want := raise("file", offline.Recorded(lines, "c0"))
+	want := raise("file", offline.Recorded(lines, offline.Context{}, "c0"))
 	if len(want) < 100 {
 		t.Fatalf("only %d alerts", len(want))
 	}

@@ -159,7 +159,7 @@ func offlineAlerts(t *testing.T, lines [][]byte, clusters []string) (singles str
 	for i := range pack.Correlations {
 		several[pack.Correlations[i].ID] = true
 	}
-	raised, err := offline.Raise(t.Context(), pack, offline.Recorded(lines, clusters...))
+	raised, err := offline.Raise(t.Context(), pack, offline.Recorded(lines, offline.Context{}, clusters...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -211,7 +211,7 @@ func expectedGroups(t *testing.T, ruleDir string, events map[string][][]byte) ma
 	}
 	want := map[string]map[string]bool{} // alert ids
 	for cluster, lines := range events {
-		raised, err := offline.Raise(t.Context(), pack, offline.Recorded(lines, cluster))
+		raised, err := offline.Raise(t.Context(), pack, offline.Recorded(lines, offline.Context{}, cluster))
 		if err != nil {
 			t.Fatal(err)
 		}

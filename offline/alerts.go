@@ -58,41 +58,12 @@ func OnArrival(c *ir.Correlation) bool {
 	}
 }
 
-// Recorded is the history of the same events in each of some clusters, one cluster after the other.
-func Recorded(events [][]byte, clusters ...string) History {
+// Recorded is the history of the same events in each of some clusters, one cluster after the other, with what is known of
+// them in the end. more is what is known beside the events.
+func Recorded(events [][]byte, more Context, clusters ...string) History {
 	return func(ctx context.Context, yield func(arrow.RecordBatch, func(int) Origin) error) error {
 		for _, cluster := range clusters {
-			builder, decoder := schemas.NewBuilder(), enrich.NewOffline()
-			var splitter split.Splitter
-			flush := func() error {
-				batch := builder.Batch()
-				defer batch.Release()
-				err := yield(batch, func(row int) Origin { return Origin{File: cluster, Line: row + 1} })
-				builder.Reset()
-				return err
-			}
-			for _, event := range events {
-				var failed error
-				splitter.Split(event, func(item *split.Item) bool {
-					if item.Fault != nil {
-						return true
-					}
-					row, err := decoder.Event(cluster, item.Raw, &item.Fields, item.Damage)
-					if err != nil {
-						failed = err
-						return false
-					}
-					builder.Append(row)
-					return true
-				})
-				if failed == nil && builder.Rows() >= batchRows {
-					failed = flush()
-				}
-				if failed != nil {
-					return failed
-				}
-			}
-			if err := flush(); err != nil {
+			if err := recorded(ctx, events, more, cluster, yield); err != nil {
 				return err
 			}
 			if err := ctx.Err(); err != nil {
@@ -101,4 +72,64 @@ func Recorded(events [][]byte, clusters ...string) History {
 		}
 		return nil
 	}
+}
+
+func recorded(
+	ctx context.Context, events [][]byte, more Context, cluster string, yield func(arrow.RecordBatch, func(int) Origin) error,
+) error {
+	l, err := more.learner(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	err = eachItem(events, func(_ int, item *split.Item) error {
+		l.event(item)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	builder, decoder, joiner := schemas.NewBuilder(), enrich.NewOffline(), l.joiner()
+	var lines []int
+	flush := func() error {
+		batch := builder.Batch()
+		defer batch.Release()
+		err := yield(batch, func(row int) Origin { return Origin{File: cluster, Line: lines[row]} })
+		builder.Reset()
+		lines = lines[:0]
+		return err
+	}
+	err = eachItem(events, func(line int, item *split.Item) error {
+		row, err := decoder.Event(cluster, item.Raw, &item.Fields, item.Damage)
+		if err != nil {
+			return err
+		}
+		joiner.Join(row)
+		builder.Append(row)
+		lines = append(lines, line)
+		if builder.Rows() >= batchRows {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil || builder.Rows() == 0 {
+		return err
+	}
+	return flush()
+}
+
+// eachItem calls yield for what is an event, with its line, from 1.
+func eachItem(events [][]byte, yield func(line int, item *split.Item) error) (failed error) {
+	var splitter split.Splitter
+	for i, event := range events {
+		splitter.Split(event, func(item *split.Item) bool {
+			if item.Fault == nil {
+				failed = yield(i+1, item)
+			}
+			return failed == nil
+		})
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
 }

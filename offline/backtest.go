@@ -187,10 +187,10 @@ func Diff(before, after *Report) []Difference {
 	return out
 }
 
-// Files is the history of recorded events.
-func Files(paths []string, cluster string, bad func(Bad)) History {
+// Files is the history of recorded events. more is what is known beside them.
+func Files(paths []string, cluster string, more Context, bad func(Bad)) History {
 	return func(ctx context.Context, yield func(arrow.RecordBatch, func(int) Origin) error) error {
-		return ReadFiles(ctx, paths, cluster, func(batch arrow.RecordBatch, rows []Origin) error {
+		return ReadFiles(ctx, paths, cluster, more, func(batch arrow.RecordBatch, rows []Origin) error {
 			return yield(batch, func(row int) Origin { return rows[row] })
 		}, bad)
 	}

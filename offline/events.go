@@ -33,23 +33,57 @@ const (
 	batchBytes = 16 << 20
 )
 
-// ReadFiles calls yield for batches of the events of files, in their order, as they would stand in audit.enriched.v1; rows[i]
-// says where row i comes from. The batch is valid until yield returns. bad is called for what is no event.
+// ReadFiles calls yield for batches of the events of files, in their order, as they finally stand in audit.enriched.v1: with
+// what is known of who and why, from the events themselves and from more. rows[i] says where row i comes from. The batch is
+// valid until yield returns. bad is called for what is no event. The files are read twice.
 func ReadFiles(
-	ctx context.Context, paths []string, cluster string, yield func(batch arrow.RecordBatch, rows []Origin) error, bad func(Bad),
+	ctx context.Context, paths []string, cluster string, more Context,
+	yield func(batch arrow.RecordBatch, rows []Origin) error, bad func(Bad),
 ) error {
-	return ReadRows(ctx, paths, cluster, func(*schemas.Event) {}, yield, bad)
+	sources, remove, err := twice(paths)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	l, err := more.learner(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	for _, s := range sources {
+		err := replay.ReadFile(s.path, func(item *split.Item, _ int) error {
+			if item.Fault == nil || saysEvent(item) {
+				l.event(item)
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return readRows(ctx, sources, cluster, l.joiner().Join, yield, bad)
 }
 
-// ReadRows is ReadFiles, and calls each for each event before it becomes a row of a batch. The event is valid until each returns.
+// ReadRows calls yield for batches of the events of files, with what each event tells of itself alone. It calls each for
+// each event before it becomes a row of a batch. The event is valid until each returns.
 func ReadRows(
 	ctx context.Context, paths []string, cluster string, each func(*schemas.Event),
 	yield func(batch arrow.RecordBatch, rows []Origin) error, bad func(Bad),
 ) error {
+	sources := make([]source, len(paths))
+	for i, path := range paths {
+		sources[i] = source{path, path}
+	}
+	return readRows(ctx, sources, cluster, each, yield, bad)
+}
+
+func readRows(
+	ctx context.Context, sources []source, cluster string, each func(*schemas.Event),
+	yield func(batch arrow.RecordBatch, rows []Origin) error, bad func(Bad),
+) error {
 	r := reader{enrich: enrich.NewOffline(), builder: schemas.NewBuilder(), yield: yield}
-	for _, path := range paths {
-		err := replay.ReadFile(path, func(item *split.Item, line int) error {
-			at := Origin{path, line}
+	for _, s := range sources {
+		err := replay.ReadFile(s.path, func(item *split.Item, line int) error {
+			at := Origin{s.name, line}
 			if item.Fault != nil && !saysEvent(item) {
 				bad(Bad{at, item.Fault.Reason, item.Fault.Detail})
 				return ctx.Err()

@@ -53,9 +53,10 @@ type Counts struct {
 	Events, Matches, Bad int
 }
 
-// MatchFiles evaluates a pack on the events of files and calls emit for each match, by event and then by rule.
+// MatchFiles evaluates a pack on the events of files and calls emit for each match, by event and then by rule. more is what
+// is known beside the events.
 func MatchFiles(
-	ctx context.Context, pack *ir.Pack, matching Matching, paths []string, emit func(*Match) error, bad func(Bad),
+	ctx context.Context, pack *ir.Pack, matching Matching, paths []string, more Context, emit func(*Match) error, bad func(Bad),
 ) (Counts, error) {
 	var counts Counts
 	engine, err := newEngine(pack)
@@ -72,7 +73,7 @@ func MatchFiles(
 		counts.Matches++
 		return emit(f.match)
 	}
-	err = ReadFiles(ctx, paths, "", func(batch arrow.RecordBatch, rows []Origin) error {
+	err = ReadFiles(ctx, paths, "", more, func(batch arrow.RecordBatch, rows []Origin) error {
 		counts.Events += len(rows)
 		last = -1
 		return engine.batch(batch, func(row int) Origin { return rows[row] }, add)

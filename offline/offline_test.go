@@ -77,7 +77,7 @@ func TestMatchFiles(t *testing.T) {
 	path := filepath.Join(files(t, map[string]string{"events.jsonl": events}), "events.jsonl")
 	var lines []string
 	var bad []string
-	counts, err := offline.MatchFiles(t.Context(), pack, offline.MatchAll, []string{path}, func(m *offline.Match) error {
+	counts, err := offline.MatchFiles(t.Context(), pack, offline.MatchAll, []string{path}, offline.Context{}, func(m *offline.Match) error {
 		if m.File != path {
 			t.Errorf("file is %s", m.File)
 		}
@@ -102,7 +102,7 @@ func TestMatchingFirst(t *testing.T) {
 	pack := load(t, map[string]string{"a.yml": secretsRule, "b.yml": other})
 	path := filepath.Join(files(t, map[string]string{"e": events}), "e")
 	for matching, want := range map[offline.Matching]int{offline.MatchAll: 4, offline.MatchFirst: 2} {
-		counts, err := offline.MatchFiles(t.Context(), pack, matching, []string{path}, func(m *offline.Match) error {
+		counts, err := offline.MatchFiles(t.Context(), pack, matching, []string{path}, offline.Context{}, func(m *offline.Match) error {
 			if matching == offline.MatchFirst && m.Rule != "Secrets read" {
 				t.Errorf("%s is not the first", m.Rule)
 			}
@@ -247,7 +247,7 @@ func TestBacktest(t *testing.T) {
 	before := load(t, map[string]string{"a.yml": secretsRule})
 	after := load(t, map[string]string{"a.yml": strings.Replace(secretsRule, "read and not system", "read", 1), "b.yml": execRule})
 	path := filepath.Join(files(t, map[string]string{"e": events}), "e")
-	history := offline.Files([]string{path}, "c", func(offline.Bad) {})
+	history := offline.Files([]string{path}, "c", offline.Context{}, func(offline.Bad) {})
 	seen := 0
 	reports, err := offline.Backtest(t.Context(), history, func(n int) { seen = n }, before, after)
 	if err != nil {

@@ -198,7 +198,7 @@ func TestShippedCorrelations(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := map[string]bool{}
-	_, err = offline.MatchFiles(t.Context(), pack, offline.MatchAll, []string{sample}, func(m *offline.Match) error {
+	_, err = offline.MatchFiles(t.Context(), pack, offline.MatchAll, []string{sample}, offline.Context{}, func(m *offline.Match) error {
 		name := fileName(m)
 		if _, isCounted := counted()[name]; !isCounted && ordered()[name].span == 0 {
 			return nil

@@ -160,7 +160,7 @@ func judge(t *testing.T, labels map[string]label) verdict {
 		t.Fatal(err)
 	}
 	v := verdict{caught: map[label]map[string][]string{}, noise: map[string]int{}}
-	_, err = offline.MatchFiles(t.Context(), pack, offline.MatchAll, []string{groundTruth + "recording.jsonl.gz"}, func(m *offline.Match) error {
+	_, err = offline.MatchFiles(t.Context(), pack, offline.MatchAll, []string{groundTruth + "recording.jsonl.gz"}, offline.Context{}, func(m *offline.Match) error {
 		at := []int{m.Line - 1}
 		for _, id := range m.EventIDs {
 			if i, ok := byEvent[id]; ok {

@@ -26,6 +26,7 @@ type backtestOptions struct {
 	from         string
 	since, until string
 	where        string
+	dumps        []string
 	asJSON       bool
 }
 
@@ -35,8 +36,9 @@ func newRulesBacktest(o *options) *cobra.Command {
 		Use:   "backtest [EVENTS…]",
 		Short: "Say what rules would have raised on history",
 		Long: `Evaluate rules on history with the engine of the alert service: how many alerts each rule would have raised, for whom and
-on which day, with examples. History is the files given, or with --from clickhouse the table events, or with --from kafka
-what audit.enriched.v1 still holds. With --against, what changes between two sets of rules.`,
+on which day, with examples. History is the files given, with what --context and the files themselves tell of who and why, or with
+--from clickhouse the table events, or with --from kafka what audit.enriched.v1 still holds. With --against, what changes between
+two sets of rules.`,
 		Example: `  auditmill rules backtest --rules new/ audit-2026-11.jsonl.gz
   auditmill rules backtest --rules new/ --against old/ --from clickhouse --since 720h
   auditmill rules backtest --from clickhouse --since 2026-11-01T00:00:00Z --where "cluster = 'prod'"`,
@@ -51,6 +53,7 @@ what audit.enriched.v1 still holds. With --against, what changes between two set
 	flags.StringVar(&b.since, "since", "", "begin `when`: a duration before now (24h) or a time (2026-11-01T00:00:00Z)")
 	flags.StringVar(&b.until, "until", "", "end `when`, in the same forms; of clickhouse only")
 	flags.StringVar(&b.where, "where", "", "`SQL` condition on the columns of events; of clickhouse only")
+	addContext(cmd, &b.dumps)
 	flags.BoolVar(&b.asJSON, "json", false, "print the reports as one JSON object")
 	complete(cmd, "from", "files", "clickhouse", "kafka")
 	return cmd
@@ -97,16 +100,13 @@ func (b *backtestOptions) history(cmd *cobra.Command, o *options, args []string)
 	if err != nil {
 		return nil, nothing, err
 	}
-	if (b.from == "files") != (len(args) > 0) {
-		return nil, nothing, &usageError{errors.New("name files of events, or say --from clickhouse or --from kafka")}
-	}
-	if b.from != "clickhouse" && (b.where != "" || b.until != "") || b.from == "files" && b.since != "" {
-		return nil, nothing, &usageError{fmt.Errorf("--since, --until and --where do not go with --from %s", b.from)}
+	if err := b.check(args); err != nil {
+		return nil, nothing, err
 	}
 	switch b.from {
 	case "files":
 		bad := func(bad offline.Bad) { fmt.Fprintln(cmd.ErrOrStderr(), bad) }
-		return offline.Files(args, "", bad), nothing, nil
+		return offline.Files(args, "", offline.Context{Dumps: b.dumps}, bad), nothing, nil
 	case "kafka":
 		cfg, err := o.load("kafka")
 		return offline.Topic(cfg.Kafka, since), nothing, err
@@ -123,6 +123,20 @@ func (b *backtestOptions) history(cmd *cobra.Command, o *options, args []string)
 		return offline.ClickHouse(conn, cfg.ClickHouse.Database, offline.Range{From: since, To: until, Where: b.where}), closeConn, nil
 	}
 	return nil, nothing, &usageError{fmt.Errorf("--from %q: choose files, clickhouse or kafka", b.from)}
+}
+
+// check says which flags do not go together.
+func (b *backtestOptions) check(args []string) error {
+	if (b.from == "files") != (len(args) > 0) {
+		return &usageError{errors.New("name files of events, or say --from clickhouse or --from kafka")}
+	}
+	if b.from != "files" && len(b.dumps) > 0 {
+		return &usageError{fmt.Errorf("--context does not go with --from %s, which has who and why already", b.from)}
+	}
+	if b.from != "clickhouse" && (b.where != "" || b.until != "") || b.from == "files" && b.since != "" {
+		return &usageError{fmt.Errorf("--since, --until and --where do not go with --from %s", b.from)}
+	}
+	return nil
 }
 
 // moment reads a time, or a duration before now; the zero time for nothing.

@@ -44,6 +44,11 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
+// addContext adds the flag for what is known of the cluster beside its events.
+func addContext(cmd *cobra.Command, dumps *[]string) {
+	cmd.Flags().StringArrayVar(dumps, "context", nil, "`PATH[@TIME]` of what kubectl get -o json printed, a file or a directory; without a time it is taken to be older than the events; may be repeated")
+}
+
 // load reads the rules; positional arguments are paths too, for the commands that take them so.
 func (f *ruleFlags) load(cmd *cobra.Command, more ...string) (*ir.Pack, error) {
 	if f.level != "" && !slices.Contains([]string{"Metadata", "Request", "RequestResponse"}, f.level) {
@@ -80,11 +85,13 @@ are evaluated by the engine of the alert service, so what is said here is what t
 func newRulesMatch() *cobra.Command {
 	var f ruleFlags
 	var matching string
+	var dumps []string
 	cmd := &cobra.Command{
 		Use:   "match --rules PATH… EVENTS…",
 		Short: "Evaluate rules on files of audit events, and print each match as a JSON line",
 		Long: `Evaluate rules on recorded audit events and print one JSON object for each match: rule, file and line of the event,
-audit_id, severity, output. EVENTS are files of JSON lines, EventLists or arrays, plain or gzip; - is standard input.
+audit_id, severity, output. EVENTS are files of JSON lines, EventLists or arrays, plain or gzip; - is standard input. They are read
+twice: who and why are known from --context, and from the writes among the events themselves, whatever their order.
 
 Exit status: 0 done, with or without matches; 1 a file of events cannot be read; 2 a rule file does not load: the
 errors of all files are on standard error.`,
@@ -109,7 +116,7 @@ errors of all files are on standard error.`,
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			encoder := json.NewEncoder(out)
 			encoder.SetEscapeHTML(false)
-			counts, err := offline.MatchFiles(ctx, pack, offline.Matching(matching), args,
+			counts, err := offline.MatchFiles(ctx, pack, offline.Matching(matching), args, offline.Context{Dumps: dumps},
 				func(m *offline.Match) error { return encoder.Encode(m) },
 				func(b offline.Bad) { fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", b) })
 			if flushed := out.Flush(); err == nil && flushed != nil {
@@ -122,6 +129,7 @@ errors of all files are on standard error.`,
 		},
 	}
 	f.add(cmd)
+	addContext(cmd, &dumps)
 	cmd.Flags().StringVar(&matching, "matching", string(offline.MatchAll), "how many rules may match an event: `first` of them in their order, or all")
 	complete(cmd, "matching", "first", "all")
 	return cmd
