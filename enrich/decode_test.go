@@ -19,7 +19,12 @@ import (
 // recording returns the lines of the shipped recording.
 func recording(tb testing.TB) [][]byte {
 	tb.Helper()
-	f, err := os.Open("../testdata/recording/sample.jsonl.gz")
+	return recorded(tb, "../testdata/recording/sample.jsonl.gz")
+}
+
+func recorded(tb testing.TB, path string) [][]byte {
+	tb.Helper()
+	f, err := os.Open(path)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -231,11 +231,16 @@ func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) 
 	if err != nil {
 		return err
 	}
-	start, touched, err := s.collect(ctx, session, len(corrections) == 0)
-	if err != nil || len(touched)+len(corrections) == 0 {
+	var records []*kgo.Record
+	if owned[0] { // one instance is enough
+		if records, err = s.follower.Outdated(time.Now()); err != nil {
+			return err
+		}
+	}
+	start, touched, err := s.collect(ctx, session, len(corrections)+len(records) == 0)
+	if err != nil || len(touched)+len(corrections)+len(records) == 0 {
 		return err
 	}
-	var records []*kgo.Record
 	for _, c := range corrections {
 		records = append(records, c.record)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,17 @@ type Follower struct {
 	metrics *metrics
 	caught  chan struct{}
 	next    atomic.Pointer[Position]
+
+	mu       sync.Mutex
+	outdated map[string]*outdated // by key
+}
+
+// outdated is what the last record of a key should say, and does not: writers that did not know of each other wrote in another
+// order than things happened. Compaction would keep the wrong one.
+type outdated struct {
+	cluster string
+	change  context.Change
+	written time.Time // when it was given to be written; zero if it was not
 }
 
 // NewFollower makes one; it starts nothing.
@@ -48,7 +60,7 @@ func NewFollower(cfg kafka.Config, store *context.Store, deps Deps) *Follower {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{cfg: cfg, store: store, deps: deps, metrics: newMetrics(deps.Registry), caught: make(chan struct{})}
+	f := &Follower{cfg: cfg, store: store, deps: deps, metrics: newMetrics(deps.Registry), caught: make(chan struct{}), outdated: map[string]*outdated{}}
 	f.next.Store(&Position{})
 	return f
 }
@@ -73,6 +85,49 @@ func (f *Follower) Run(ctx stdcontext.Context) error {
 		return err
 	}
 	return nil
+}
+
+// again is after which time what was given to be written, and is not read back, is given again.
+const again = time.Minute
+
+// Outdated returns what has to be written again, so that the last record of each key is the newest version: what two writers
+// wrote in the wrong order. One of all followers should write it; more do no harm. It is empty until everything was read.
+func (f *Follower) Outdated(now time.Time) ([]*kgo.Record, error) {
+	select {
+	case <-f.caught:
+	default:
+		return nil, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var records []*kgo.Record
+	for _, o := range f.outdated {
+		if now.Sub(o.written) < again {
+			continue
+		}
+		o.written = now
+		r, err := recordOf(o.cluster, &o.change)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// check notes which of the changes that were just read are older than what is known.
+func (f *Follower) check(cluster string, changes []context.Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range changes {
+		key := context.RecordKey(cluster, &changes[i])
+		newest, ok := f.store.Later(cluster, &changes[i])
+		if !ok {
+			delete(f.outdated, key)
+			continue
+		}
+		f.outdated[key] = &outdated{cluster: cluster, change: newest}
+	}
 }
 
 // maxPoll bounds the records that are applied at a time.
@@ -211,6 +266,7 @@ func (f *Follower) apply(fetches kgo.Fetches) error {
 			}
 		}
 		Apply(f.store, cluster, cs, applied)
+		f.check(cluster, cs)
 	}
 	f.next.Store(&position)
 	return nil

@@ -8,7 +8,8 @@ import (
 
 type metrics struct {
 	records, bad prometheus.Counter
-	clusters     prometheus.Gauge
+	held         *prometheus.GaugeVec
+	dropped      prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -19,14 +20,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bad: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "auditmill_context_bad_total", Help: "Records of the context that could not be read; their clusters are doubtful.",
 		}),
-		clusters: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "auditmill_context_clusters", Help: "Clusters of which something is known.",
+		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "auditmill_context_held", Help: "What is in memory: clusters, states of roles and bindings, versions of objects, and credentials.",
+		}, []string{"what"}),
+		dropped: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "auditmill_context_dropped", Help: "Versions and credentials forgotten since the start because there were too many: what they say is unknown.",
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.records, m.bad, m.clusters)
+		reg.MustRegister(m.records, m.bad, m.held, m.dropped)
 	}
 	return m
 }
 
-func (m *metrics) stats(store *context.Store) { m.clusters.Set(float64(len(store.Clusters()))) }
+func (m *metrics) stats(store *context.Store) {
+	stats := store.Stats()
+	for what, n := range map[string]int{
+		"clusters": stats.Clusters, "states": stats.States, "objects": stats.Objects, "credentials": stats.Credentials,
+	} {
+		m.held.WithLabelValues(what).Set(float64(n))
+	}
+	m.dropped.Set(float64(stats.Dropped))
+}
