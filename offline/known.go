@@ -10,6 +10,7 @@ import (
 	"github.com/auditmill/auditmill/enrich"
 	"github.com/auditmill/auditmill/enrich/context"
 	"github.com/auditmill/auditmill/enrich/identity"
+	"github.com/auditmill/auditmill/enrich/origin"
 	"github.com/auditmill/auditmill/ingest/split"
 	"github.com/auditmill/auditmill/internal/jsonscan"
 	"github.com/auditmill/auditmill/offline/access"
@@ -21,6 +22,8 @@ type Context struct {
 	Dumps []string
 	// Changes are more of it, by cluster; those of context.Organization are of all.
 	Changes map[string][]context.Change
+	// Places tell the country and the network of addresses; nil if that is not known.
+	Places *origin.Places
 }
 
 // learner finds out what is known of a cluster in the end: of all that the service ever learns, late or not, its final rows
@@ -28,6 +31,7 @@ type Context struct {
 type learner struct {
 	cluster string
 	store   *context.Store
+	places  *origin.Places
 	enrich  *enrich.Offline
 	who     *identity.Joiner
 }
@@ -41,7 +45,7 @@ func (c *Context) learner(ctx stdcontext.Context, cluster string) (*learner, err
 	for _, name := range []string{context.Organization, cluster} {
 		store.Apply(name, c.Changes[name]...)
 	}
-	return &learner{cluster: cluster, store: store, enrich: enrich.NewOffline(), who: identity.NewJoiner(store, nil)}, nil
+	return &learner{cluster: cluster, store: store, places: c.Places, enrich: enrich.NewOffline(), who: identity.NewJoiner(store, nil)}, nil
 }
 
 // event takes what an event says. What is no event, and what it could not tell, is for others to report.
@@ -59,7 +63,7 @@ func (l *learner) event(item *split.Item) {
 }
 
 // joiner is for after the last event.
-func (l *learner) joiner() *enrich.Joiner { return enrich.NewJoiner(l.store, nil) }
+func (l *learner) joiner() *enrich.Joiner { return enrich.NewJoiner(l.store, l.places) }
 
 // reads says that an event is of a request that changes nothing, as nearly all are, without decoding it.
 func reads(raw []byte) bool {

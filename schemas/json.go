@@ -14,11 +14,20 @@ import (
 // AppendRowJSON appends a row of an enriched batch as one JSON object, columns in order,
 // nulls left out. It is for people and pipes; raw comes as the JSON value that it is.
 func AppendRowJSON(dst []byte, batch arrow.RecordBatch, row int) []byte {
+	return appendRowJSON(dst, batch, row, false)
+}
+
+// AppendWholeRowJSON is AppendRowJSON with every column: null, an empty list or an empty object if the row has no value.
+func AppendWholeRowJSON(dst []byte, batch arrow.RecordBatch, row int) []byte {
+	return appendRowJSON(dst, batch, row, true)
+}
+
+func appendRowJSON(dst []byte, batch arrow.RecordBatch, row int, whole bool) []byte {
 	dst = append(dst, '{')
 	first := true
 	for i, field := range batch.Schema().Fields() {
 		column := batch.Column(i)
-		if column.IsNull(row) || isEmptyList(column, row) {
+		if !whole && (column.IsNull(row) || isEmptyList(column, row)) {
 			continue
 		}
 		if !first {
@@ -42,6 +51,9 @@ func isEmptyList(column arrow.Array, row int) bool {
 }
 
 func appendValue(dst []byte, column arrow.Array, row int) []byte {
+	if column.IsNull(row) {
+		return append(dst, "null"...)
+	}
 	switch a := column.(type) {
 	case *array.Dictionary:
 		return appendValue(dst, a.Dictionary(), a.GetValueIndex(row))

@@ -35,6 +35,14 @@ func TestAppendRowJSON(t *testing.T) {
 			t.Errorf("row %d: (-want +got)\n%s", row, diff)
 		}
 	}
+	var whole map[string]any
+	if err := json.Unmarshal(AppendWholeRowJSON(nil, batch, 0), &whole); err != nil {
+		t.Fatal(err)
+	}
+	if team, ok := whole["team"]; len(whole) != len(Columns()) || !ok || team != nil || !cmp.Equal(whole["grants"], []any{}) || !cmp.Equal(whole["namespace_labels"], map[string]any{}) {
+		t.Errorf("of %d columns the whole row has %d: team %v, grants %v, namespace_labels %v",
+			len(Columns()), len(whole), team, whole["grants"], whole["namespace_labels"])
+	}
 	short := WithoutLastColumn(batch)
 	defer short.Release()
 	var got map[string]any
