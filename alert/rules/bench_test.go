@@ -156,7 +156,7 @@ func encoded(b *testing.B, size int) (values [][]byte, events int) {
 
 func recorded(b *testing.B) [][]byte {
 	b.Helper()
-	name := recording
+	name := recordingFile
 	if other := os.Getenv("AUDITMILL_RECORDING"); other != "" {
 		name = other
 	}
@@ -347,7 +347,7 @@ func TestMatchDoesNotAllocatePerRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := ruletest.Recording(recording)
+	lines, err := ruletest.Recording(recordingFile)
 	if err != nil {
 		t.Fatal(err)
 	}

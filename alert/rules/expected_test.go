@@ -21,9 +21,10 @@ import (
 var update = flag.Bool("update", false, "write testdata anew from the predicates")
 
 const (
-	recording    = "../../testdata/recording/sample.jsonl.gz"
-	expectedFile = "testdata/sample.expected.tsv"
-	expectedHead = "rule\tname\tline\tevent_time\tstage\taudit_id"
+	recordingFile = "../../testdata/recording/sample.jsonl.gz"
+	expectedFile  = "testdata/sample.expected.tsv"
+	contextFile   = "testdata/sample.context.tsv"
+	expectedHead  = "rule\tname\tline\tevent_time\tstage\taudit_id"
 )
 
 // nameOf returns the name of a rule's file, without its ending.
@@ -56,35 +57,63 @@ func TestRecording(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := ruletest.Recording(recording)
+	lines, err := ruletest.Recording(recordingFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	byPredicate := byPredicates(t, pack, lines)
-	if *update {
-		if err := os.WriteFile(expectedFile, []byte(strings.Join(byPredicate, "\n")+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	golden, err := os.ReadFile(expectedFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := strings.Split(strings.TrimSuffix(string(golden), "\n"), "\n")
-	if d := cmp.Diff(want, byPredicate); d != "" {
-		t.Errorf("the predicates do not agree with %s (-file +predicates):\n%s", expectedFile, d)
-	}
+	want := golden(t, expectedFile, pack, byPredicates(t, pack, lines, predicate), func(r *rule.Rule) bool { return predicate(r) != nil })
 	if d := cmp.Diff(want, byEngine(t, pack, lines)); d != "" {
 		t.Errorf("the engine does not agree with %s (-file +engine):\n%s", expectedFile, d)
 	}
+}
+
+// TestRecordingWithContext makes the list of what rules on who and why must say of the recording. What tells the engine
+// who and why is in another service; a test of package offline holds both together to the list.
+func TestRecordingWithContext(t *testing.T) {
+	pack, err := rules.Parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := ruletest.Recording(recordingFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, lines)
+	of := func(r *rule.Rule) func(event) bool {
+		is, ok := contextPredicates[nameOf(r)]
+		if !ok || r.Silent {
+			return nil
+		}
+		return func(e event) bool { return is(w, e) }
+	}
+	golden(t, contextFile, pack, byPredicates(t, pack, lines, of), func(r *rule.Rule) bool { return of(r) != nil })
+}
+
+// golden holds what predicates say to a file, and returns its lines. Each of the proven rules must be in it.
+func golden(t *testing.T, file string, pack []rule.Rule, byPredicate []string, proven func(*rule.Rule) bool) []string {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(strings.Join(byPredicate, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if d := cmp.Diff(want, byPredicate); d != "" {
+		t.Errorf("the predicates do not agree with %s (-file +predicates):\n%s", file, d)
+	}
 	for i := range pack {
-		if predicate(&pack[i]) != nil && !bytes.Contains(golden, []byte(pack[i].ID)) {
+		if proven(&pack[i]) && !bytes.Contains(text, []byte(pack[i].ID)) {
 			t.Errorf("%s is not proven on the recording: nothing matches", nameOf(&pack[i]))
 		}
 	}
+	return want
 }
 
-func byPredicates(t *testing.T, pack []rule.Rule, lines [][]byte) []string {
+func byPredicates(t *testing.T, pack []rule.Rule, lines [][]byte, predicate func(*rule.Rule) func(event) bool) []string {
 	t.Helper()
 	out := []string{expectedHead}
 	for i, raw := range lines {

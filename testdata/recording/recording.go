@@ -12,6 +12,18 @@ import (
 //go:embed sample.jsonl.gz
 var sample []byte
 
+//go:embed people.csv
+var people []byte
+
+//go:embed networks.txt
+var networks []byte
+
+// People returns a list of the people who act in the recording, as auditmill context import --people reads it.
+func People() []byte { return bytes.Clone(people) }
+
+// Networks returns a list of the networks that they act from, as auditmill context import --ranges reads it.
+func Networks() []byte { return bytes.Clone(networks) }
+
 // Lines returns the recorded events, one JSON object each, without line ends.
 func Lines() ([][]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(sample))
