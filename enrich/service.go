@@ -74,7 +74,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registry), partitions: make(map[int32]*partition),
 		known: known, places: places, crew: newCrew(known, places, runtime.GOMAXPROCS(0)),
 		follower: feed.NewFollower(deps.Kafka, known.store, feed.Deps{
-			Logger: deps.Logger, Registry: deps.Registry, Applied: known.read,
+			Logger: deps.Logger, Registry: deps.Registry, Service: "enrich", Applied: known.read,
 		}),
 	}, nil
 }

@@ -91,7 +91,7 @@ func (s *Service) Run(ctx stdcontext.Context) error {
 	defer client.Close()
 	s.ready(errors.New("reading what is known"))
 	g, ctx := errgroup.WithContext(ctx)
-	follower := feed.NewFollower(s.deps.Kafka, s.store, feed.Deps{Logger: s.log, Registry: s.deps.Registry})
+	follower := feed.NewFollower(s.deps.Kafka, s.store, feed.Deps{Logger: s.log, Registry: s.deps.Registry, Service: "watch"})
 	g.Go(func() error { return follower.Run(ctx) })
 	g.Go(func() error {
 		select {

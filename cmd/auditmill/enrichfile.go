@@ -106,7 +106,9 @@ func (f *enrichFileFlags) known() (known offline.Context, err error) {
 		paths []string
 		read  func(file, source string, in io.Reader) (*directory.List, error)
 	}{
-		{f.people, func(file, source string, in io.Reader) (*directory.List, error) { return directory.ReadPeople(file, source, in) }},
+		{f.people, func(file, source string, in io.Reader) (*directory.List, error) {
+			return directory.ReadPeople(file, source, in)
+		}},
 		{f.groups, directory.ReadGroups},
 		{f.ranges, directory.ReadRanges},
 	} {

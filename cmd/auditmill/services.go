@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,12 +22,31 @@ const (
 	allMemory     = 1200 << 20
 )
 
-// limitMemory sets the soft limit unless the environment says otherwise.
-func limitMemory(limit int64) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
+// limitMemory sets the soft limit unless the environment says otherwise. What is known of many clusters alone may be more than
+// that, so the limit follows what is in use: were it below, the collector would run all the time.
+func limitMemory(ctx context.Context, limit int64) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
 	}
+	debug.SetMemoryLimit(limit)
+	go func() {
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		ticker := time.NewTicker(memoryInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				metrics.Read(live)
+				debug.SetMemoryLimit(max(limit, limit/2+int64(live[0].Value.Uint64())*3/2))
+			}
+		}
+	}()
 }
+
+// memoryInterval is how often the limit follows.
+const memoryInterval = 5 * time.Second
 
 // serviceCommand runs one service against the configured servers.
 func serviceCommand(o *options, name, short, long, example string, sections ...string) *cobra.Command {
@@ -36,7 +58,7 @@ func serviceCommand(o *options, name, short, long, example string, sections ...s
 			if err != nil {
 				return err
 			}
-			limitMemory(serviceMemory)
+			limitMemory(cmd.Context(), serviceMemory)
 			p, err := pipeline.New(cfg, pipeline.Options{Logs: cmd.ErrOrStderr()}, name)
 			if err != nil {
 				return err
@@ -96,7 +118,7 @@ directory: for evaluation, development, or a small cluster. Configure at least o
 			if dir != "" {
 				cfg.Embedded.DataDir = dir
 			}
-			limitMemory(allMemory)
+			limitMemory(cmd.Context(), allMemory)
 			return up(cmd, cfg)
 		},
 	}

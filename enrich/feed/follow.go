@@ -18,10 +18,11 @@ import (
 	"github.com/auditmill/auditmill/schemas"
 )
 
-// Deps are what a Follower needs from its process; each may be nil.
+// Deps are what a Follower needs from its process; each may be empty.
 type Deps struct {
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
+	Service  string // a label of the metrics
 	// Applied is called after changes of a cluster are in the store and something is different from since on, µs since 1970.
 	Applied func(Applied)
 }
@@ -60,7 +61,7 @@ func NewFollower(cfg kafka.Config, store *context.Store, deps Deps) *Follower {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{cfg: cfg, store: store, deps: deps, metrics: newMetrics(deps.Registry), caught: make(chan struct{}), outdated: map[string]*outdated{}}
+	f := &Follower{cfg: cfg, store: store, deps: deps, metrics: newMetrics(deps.Registry, deps.Service), caught: make(chan struct{}), outdated: map[string]*outdated{}}
 	f.next.Store(&Position{})
 	return f
 }

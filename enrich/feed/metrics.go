@@ -12,7 +12,8 @@ type metrics struct {
 	dropped      prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+// newMetrics registers them with the service as a label: one process may run two services that follow.
+func newMetrics(reg prometheus.Registerer, service string) *metrics {
 	m := &metrics{
 		records: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "auditmill_context_records_total", Help: "Records of the context that were read.",
@@ -28,7 +29,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.records, m.bad, m.held, m.dropped)
+		prometheus.WrapRegistererWith(prometheus.Labels{"service": service}, reg).MustRegister(m.records, m.bad, m.held, m.dropped)
 	}
 	return m
 }
