@@ -49,12 +49,16 @@ type corrected struct {
 // that agrees with the API server.
 const reach = time.Second
 
+// rest is how much longer than the last pass the pause before the next one is: changes that never end must not take more than
+// their part of the processor.
+const rest = 3
+
 // skew is by how much the clock of an API server may be ahead of ours.
 const skew = time.Minute
 
 // correct starts a pass if something became known late, and returns the records that the running one has ready.
 func (s *Service) correct(ctx context.Context, owned map[int32]bool) ([]corrected, error) {
-	if s.pass == nil && time.Since(s.passed) >= s.cfg.CorrectInterval {
+	if s.pass == nil && time.Since(s.passed) >= max(s.cfg.CorrectInterval, rest*s.lasted) {
 		if err := s.startPass(ctx, owned); err != nil {
 			return nil, err
 		}
@@ -116,7 +120,7 @@ func (s *Service) endPass() {
 	pass := s.pass
 	s.pass = nil
 	pass.cancel()
-	s.passed = time.Now()
+	s.lasted, s.passed = time.Since(s.passed), time.Now()
 	if pass.err != nil {
 		if !errors.Is(pass.err, context.Canceled) {
 			s.deps.Logger.Warn("correcting rows is repeated", "err", pass.err)

@@ -52,6 +52,7 @@ type Service struct {
 	client   *kgo.Client // of the session
 	pass     *correction // nil if none is running
 	passed   time.Time   // when the last one began or ended
+	lasted   time.Duration
 
 	mu    sync.Mutex
 	owned map[int32]bool // partitions of the session; false: not adopted yet

@@ -131,6 +131,7 @@ func TestContextImport(t *testing.T) {
 
 	s.expect("why_ann", s.run("rbac", "why", "prod", "oidc:ann", "get", "pods", "-n", "web"))
 	s.expect("who_can", s.run("rbac", "who-can", "prod", "get", "pods", "-n", "web"))
+	s.expect("holds_bob_anywhere", s.run("rbac", "holds", "oidc:bob"))
 	s.expect("holds_bob_then", s.run("rbac", "holds", "prod", "oidc:bob", "--at", "2026-11-01T13:00:00Z"))
 	s.expect("why_json", s.run("rbac", "why", "prod", "oidc:ann", "get", "pods", "-n", "web", "--output", "json"))
 	// Bob's group came with the people, at once; its role is gone since.

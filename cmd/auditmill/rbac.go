@@ -41,7 +41,7 @@ ROLE CHANGED is there for roles that changed after the binding was made.`,
 		Example: `  auditmill rbac why prod alice@example.com get secrets -n payments
   auditmill rbac why prod alice@example.com get secrets -n payments --at 24h
   auditmill rbac who-can prod create pods/exec -n kube-system --context dumps/
-  auditmill rbac holds prod system:serviceaccount:ci:deployer --context dumps/ --events audit.jsonl.gz`,
+  auditmill rbac holds alice@example.com`,
 	}
 	cmd.AddCommand(newRBACWhy(o), newRBACWhoCan(o), newRBACHolds(o))
 	return cmd
@@ -185,38 +185,123 @@ system:masters may do everything besides. RESOURCE is written as for 'auditmill 
 func newRBACHolds(o *options) *cobra.Command {
 	var f rbacFlags
 	cmd := &cobra.Command{
-		Use:   "holds CLUSTER USER",
+		Use:   "holds [CLUSTER] USER",
 		Short: "Say which roles a user holds, and how much that is",
 		Long: `Print the bindings of a user with their rules, since when and by whom, the breadth of the rights from 0 to 100, and the dangerous
-permissions among them.`,
-		Example: `  auditmill rbac holds prod alice@example.com
+permissions among them. Without CLUSTER, for each cluster in which the user holds any.`,
+		Example: `  auditmill rbac holds alice@example.com
   auditmill rbac holds prod alice@example.com -g team-payments -g developers --context dumps/
   auditmill rbac holds prod system:serviceaccount:ci:deployer --context dumps/ --events audit.jsonl.gz --at 2026-11-21T03:31:00Z`,
-		Args: exactly(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := f.read(cmd, o, args[0])
-			if err != nil {
-				return err
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.RangeArgs(1, 2)(cmd, args); err != nil {
+				return &usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 			}
-			groups, person := f.groupsOf(a, args[0], args[1])
-			r := rbac.NewResolver()
-			holdings, standing := r.Holds(a.state, args[1], groups), r.Standing(a.state, args[1], groups)
-			if f.asJSON {
-				return printHoldingsJSON(cmd.OutOrStdout(), a, groups, holdings, standing)
-			}
-			out := cmd.OutOrStdout()
-			if person != nil {
-				printPerson(out, args[0], args[1], person.Key.Name, person.Object.Person, groups)
-			}
-			noteIncomplete(out, a.state)
-			printHoldings(out, a.state, holdings)
-			printStanding(out, standing)
 			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				a, err := f.read(cmd, o, args[0])
+				if err != nil {
+					return err
+				}
+				held := f.holds(a, args[0], args[1])
+				if f.asJSON {
+					return printJSON(cmd.OutOrStdout(), held)
+				}
+				held.print(cmd.OutOrStdout())
+				return nil
+			}
+			return f.holdsAnywhere(cmd, o, args[0])
 		},
 		ValidArgsFunction: completeArguments(o, "cluster"),
 	}
 	f.add(cmd, false, true)
 	return cmd
+}
+
+// held is what a user holds in a cluster.
+type held struct {
+	Cluster  string         `json:"cluster"`
+	User     string         `json:"user"`
+	Groups   []string       `json:"groups"`
+	Holds    []heldBinding  `json:"holds"`
+	Standing *rbac.Standing `json:"standing"`
+	Complete bool           `json:"complete"` // all roles and bindings are known
+
+	state    *context.State
+	person   *context.Item
+	holdings []rbac.Holding
+}
+
+type heldBinding struct {
+	rbac.Holding
+	Origin access.Origin
+}
+
+func (f *rbacFlags) holds(a *asked, cluster, user string) *held {
+	h := &held{Cluster: cluster, User: user, Holds: []heldBinding{}, Complete: a.state.CompleteRBAC() && !a.state.Doubtful(), state: a.state}
+	h.Groups, h.person = f.groupsOf(a, cluster, user)
+	r := rbac.NewResolver()
+	h.holdings, h.Standing = r.Holds(a.state, user, h.Groups), r.Standing(a.state, user, h.Groups)
+	for i := range h.holdings {
+		b := heldBinding{Holding: h.holdings[i]}
+		if item, ok := a.state.Get(b.Binding); ok {
+			b.Origin = access.OriginOf(item)
+		}
+		h.Holds = append(h.Holds, b)
+	}
+	return h
+}
+
+func (h *held) print(out io.Writer) {
+	if h.person != nil {
+		printPerson(out, h.Cluster, h.User, h.person.Key.Name, h.person.Object.Person, h.Groups)
+	}
+	noteIncomplete(out, h.state)
+	printHoldings(out, h.state, h.holdings)
+	printStanding(out, h.Standing)
+}
+
+// holdsAnywhere answers for all clusters that are known.
+func (f *rbacFlags) holdsAnywhere(cmd *cobra.Command, o *options, user string) error {
+	if len(f.sources.Dumps)+len(f.sources.Events) > 0 {
+		return &usageError{fmt.Errorf("name the cluster that --context and --events are of: %s CLUSTER %s", cmd.CommandPath(), user)}
+	}
+	if err := f.output.check(); err != nil {
+		return err
+	}
+	at, err := moment("--at", f.at)
+	if err != nil {
+		return err
+	}
+	store, err := o.loadContext(cmd)
+	if err != nil {
+		return err
+	}
+	all := []*held{}
+	for _, cluster := range store.Clusters() {
+		state, err := access.State(store, cluster, at, "")
+		if err != nil {
+			continue // nothing is known of it at that time
+		}
+		if h := f.holds(&asked{store: store, state: state, at: at}, cluster, user); len(h.Holds) > 0 {
+			all = append(all, h)
+		}
+	}
+	if f.asJSON || f.output.json() {
+		return printJSON(cmd.OutOrStdout(), all)
+	}
+	if len(all) == 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s holds nothing in the clusters that are known\n", printableText(user))
+	}
+	for i, h := range all {
+		if i > 0 {
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "cluster %s\n", printableText(h.Cluster))
+		h.print(cmd.OutOrStdout())
+	}
+	return nil
 }
 
 // exactly is cobra.ExactArgs with our exit code.
@@ -377,24 +462,6 @@ func printHoldings(out io.Writer, state *context.State, holdings []rbac.Holding)
 			fmt.Fprintf(out, "  %s\n", ruleText(&r))
 		}
 	}
-}
-
-func printHoldingsJSON(out io.Writer, a *asked, groups []string, holdings []rbac.Holding, standing *rbac.Standing) error {
-	type holding struct {
-		rbac.Holding
-		Origin access.Origin
-	}
-	all := make([]holding, 0, len(holdings))
-	for i := range holdings {
-		h := holding{Holding: holdings[i]}
-		if item, ok := a.state.Get(h.Binding); ok {
-			h.Origin = access.OriginOf(item)
-		}
-		all = append(all, h)
-	}
-	return printJSON(out, map[string]any{
-		"groups": groups, "holds": all, "standing": standing, "complete": a.state.CompleteRBAC() && !a.state.Doubtful(),
-	})
 }
 
 // ruleText writes a rule in a line: verbs, resources with their groups or paths, names.
