@@ -78,17 +78,21 @@ func appendValue(dst []byte, column arrow.Array, row int) []byte {
 	case *array.Map:
 		return appendMap(dst, a, row)
 	case array.ListLike:
-		start, end := a.ValueOffsets(row)
-		dst = append(dst, '[')
-		for i := start; i < end; i++ {
-			if i > start {
-				dst = append(dst, ',')
-			}
-			dst = appendValue(dst, a.ListValues(), int(i))
-		}
-		return append(dst, ']')
+		return appendList(dst, a, row)
 	}
 	return appendString(dst, column.ValueStr(row))
+}
+
+func appendList(dst []byte, a array.ListLike, row int) []byte {
+	start, end := a.ValueOffsets(row)
+	dst = append(dst, '[')
+	for i := start; i < end; i++ {
+		if i > start {
+			dst = append(dst, ',')
+		}
+		dst = appendValue(dst, a.ListValues(), int(i))
+	}
+	return append(dst, ']')
 }
 
 func appendMap(dst []byte, a *array.Map, row int) []byte {

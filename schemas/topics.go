@@ -11,7 +11,7 @@ import (
 const (
 	TopicRaw           = "audit.raw.v1"
 	TopicContext       = "audit.context.v1"
-	TopicCredentials   = "audit.credentials.v1"
+	TopicCredentials   = "audit.credentials.v1" //nolint:gosec // the name of a topic, not a credential
 	TopicEnriched      = "audit.enriched.v1"
 	TopicSignals       = "audit.signals.v1"
 	TopicSeen          = "audit.seen.v1"
