@@ -83,36 +83,23 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Run enriches until ctx is cancelled; then it finishes the current transaction, leaves
 // the group and returns nil. Any error is fatal.
 func (s *Service) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	following := make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	following := make(chan error, 1)
 	go func() {
-		defer close(following)
-		if err := s.follower.Run(ctx); err != nil {
-			cancel(err)
-		}
+		defer cancel() // without it events would be enriched with what is not so any more
+		following <- s.follower.Run(ctx)
 	}()
-	defer func() { cancel(nil); <-following }()
+	var err error
 	// What an event means is not known before the context is.
 	select {
 	case <-s.follower.Caught():
+		err = s.run(ctx)
+		s.dropPass()
 	case <-ctx.Done():
-		return s.cause(ctx)
 	}
-	err := s.run(ctx)
-	s.dropPass()
-	if cause := s.cause(ctx); err == nil && cause != nil {
-		return cause
-	}
-	return err
-}
-
-// cause is why ctx ended, if that is an error of ours.
-func (s *Service) cause(ctx context.Context) error {
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	cancel()
+	return errors.Join(err, <-following)
 }
 
 func (s *Service) run(ctx context.Context) error {

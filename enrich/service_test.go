@@ -105,11 +105,11 @@ func (b *bed) startWith(cfg Config, config kafka.Config) (stop func() error) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(b.t.Context())
+	ctx, cancel := context.WithCancelCause(b.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	return func() error {
-		cancel()
+		cancel(errors.New("stopped by the test")) // a process gives a cause too, which is no failure
 		return <-done
 	}
 }
