@@ -5,7 +5,7 @@ import "slices"
 // batches remembers where the last records of a partition of audit.enriched.v1 are and how new their rows, so that a
 // correction reads no more than it must.
 type batches struct {
-	all      []wroteBatch
+	all      []wroteBatch // by offset
 	complete bool // nothing was written before the first of them
 }
 
@@ -17,11 +17,16 @@ type wroteBatch struct {
 // maxBatches bounds it: at ten a second this is an hour and more.
 const maxBatches = 1 << 16
 
+// add notes a record. Those of one transaction may come in any order.
 func (b *batches) add(offset, newest int64) {
 	if len(b.all) >= 2*maxBatches {
 		b.all, b.complete = slices.Clone(b.all[maxBatches:]), false
 	}
-	b.all = append(b.all, wroteBatch{offset, newest})
+	at := len(b.all)
+	for at > 0 && b.all[at-1].offset > offset {
+		at--
+	}
+	b.all = slices.Insert(b.all, at, wroteBatch{offset, newest})
 }
 
 // from returns the offset of the first record with a row of time t or later, and the offset after the last one. next is -1
