@@ -6,7 +6,7 @@ import "slices"
 // correction reads no more than it must.
 type batches struct {
 	all      []wroteBatch // by offset
-	complete bool // nothing was written before the first of them
+	complete bool         // nothing was written before the first of them
 }
 
 type wroteBatch struct {
