@@ -16,6 +16,11 @@ func questions() []question {
 		{"Who read secrets?", `SELECT cluster, actor, actor_kind AS kind, count() AS reads, uniqExact(namespace, name) AS secrets,
 	any(grant_binding) AS through FROM secret_reads WHERE actor_kind != 'control_plane'
 	GROUP BY cluster, actor, kind ORDER BY reads DESC, cluster, actor LIMIT 8`},
+		{"Through which grant did people change what, who had made the grant, and when?", `SELECT display_name AS person, splitByChar('@', team)[1] AS team,
+	grant_binding AS through, splitByChar('/', grant_author)[-1] AS made_by, toTime(any(grant_since)) AS at, max(breadth) AS breadth, count() AS changes
+	FROM events WHERE actor_kind = 'human' AND outcome = 'success' AND stage = 'ResponseComplete'
+	AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection') AND grant_author != ''
+	GROUP BY person, team, through, made_by ORDER BY changes DESC, person, through LIMIT 8`},
 		{"Who was denied, and what?", `SELECT cluster, actor, sum(requests) AS denied, arraySlice(arraySort(groupUniqArray(concat(verb, ' ', resource))), 1, 4) AS what
 	FROM denied_by_actor GROUP BY cluster, actor ORDER BY denied DESC, cluster, actor LIMIT 8`},
 		{"Which pods are privileged, and who made them?", `SELECT cluster, actor, verb, resource, namespace, object, images[1] AS image, outcome

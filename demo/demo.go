@@ -20,6 +20,7 @@ import (
 	"github.com/auditmill/auditmill/internal/conf"
 	"github.com/auditmill/auditmill/internal/run"
 	"github.com/auditmill/auditmill/load"
+	"github.com/auditmill/auditmill/offline"
 	"github.com/auditmill/auditmill/pipeline"
 	"github.com/auditmill/auditmill/testdata/recording"
 )
@@ -62,12 +63,20 @@ func Run(ctx context.Context, cfg pipeline.Config, o Options) (err error) {
 	if err := pipeline.Prepare(ctx, &cfg); err != nil {
 		return err
 	}
+	lists, err := known()
+	if err != nil {
+		return err
+	}
+	if err := tell(ctx, cfg.Kafka, lists); err != nil {
+		return err
+	}
 	p, err := pipeline.New(cfg, pipeline.Options{Logs: o.Logs, Sink: console(cfg, s), Posted: echo(cfg, s)}, pipeline.All()...)
 	if err != nil {
 		return err
 	}
 	s.say("Kafka and ClickHouse are up, tables and topics made, in %s.", time.Since(begin).Round(time.Millisecond))
-	show := &show{cfg: &p.Config, process: p, servers: servers, screen: s, o: o, token: token}
+	s.say("A list of people and one of networks are imported; roles and bindings are learned from the events.")
+	show := &show{cfg: &p.Config, process: p, servers: servers, screen: s, o: o, token: token, known: lists}
 	return p.Run(ctx, run.Service{Name: "demo", Run: show.run})
 }
 
@@ -107,6 +116,7 @@ type show struct {
 	screen  *screen
 	o       Options
 	token   string
+	known   offline.Context
 }
 
 func (d *show) run(ctx context.Context) error {
@@ -126,6 +136,10 @@ func (d *show) run(ctx context.Context) error {
 	if err == nil {
 		err = waitLoaded(ctx, conn, d.cfg.ClickHouse.Database, int64(len(lines)*len(clusters())))
 	}
+	var corrected int64
+	if err == nil {
+		corrected, err = waitKnown(ctx, conn, d.cfg.ClickHouse.Database, lines, d.known)
+	}
 	stopWatching()
 	if ctx.Err() != nil {
 		return nil
@@ -136,7 +150,8 @@ func (d *show) run(ctx context.Context) error {
 	if err := answer(ctx, conn, d.cfg.ClickHouse.Database, d.screen); err != nil {
 		return err
 	}
-	if err := verify(ctx, conn, d.cfg.ClickHouse.Database, lines, d.screen); err != nil {
+	v := verifier{conn: conn, database: d.cfg.ClickHouse.Database, lines: lines, known: d.known, screen: d.screen}
+	if err := v.verify(ctx, corrected); err != nil {
 		return err
 	}
 	if d.o.Exit {

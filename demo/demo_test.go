@@ -50,6 +50,12 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"cluster-admin bound", "Who read secrets?", "✓ all 11366 events sent are in ClickHouse exactly once", "alerts that the recording contains were raised",
+		// The messages say who it was, through which grant, since when, and what else that grant would allow.
+		"▌ who       Mallory Marsh, team contractors, manager alice@example.com\n",
+		`▌ why       allowed through RoleBinding "dev-sandbox/contractors-edit" of ClusterRole "edit" to Group "contractors", made `,
+		"▌ rights    can act as anybody (critical); ", " zone office\n",
+		// And so does the table.
+		"│ Mallory Marsh  │ contractors │ dev-sandbox/contractors-edit        │ kubernetes-admin │ 03:29:37 │",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the demo does not show %q", want)

@@ -22,6 +22,8 @@ import (
 type Range struct {
 	From, To time.Time
 	Where    string // SQL on the columns of events; empty for all
+	Versions bool   // all rows of an event, in the order in which they were written, and not only the one that counts
+	Lean     bool   // without the column raw
 }
 
 // ClickHouse is the history in the table events, read back as Arrow batches in the order of event_time.
@@ -52,7 +54,11 @@ func ClickHouse(conn load.Conn, database string, r Range) History {
 }
 
 func (r Range) sql() string {
-	sql := "SELECT " + selectList() + " FROM events WHERE 1"
+	table, order := "events", ""
+	if r.Versions {
+		table, order = "event_rows", ", version"
+	}
+	sql := "SELECT " + selectList(r.Lean) + " FROM " + table + " WHERE 1"
 	stamp := func(t time.Time) string { return t.UTC().Format("'2006-01-02 15:04:05.000000'") }
 	if !r.From.IsZero() {
 		sql += " AND event_time >= toDateTime64(" + stamp(r.From) + ", 6, 'UTC')"
@@ -63,15 +69,18 @@ func (r Range) sql() string {
 	if r.Where != "" {
 		sql += " AND (" + r.Where + "\n)"
 	}
-	return sql + ` ORDER BY event_time, event_id SETTINGS max_block_size = 8192, prefer_column_name_to_alias = 1,
+	return sql + " ORDER BY event_time, event_id" + order + ` SETTINGS max_block_size = 8192, prefer_column_name_to_alias = 1,
 		output_format_arrow_low_cardinality_as_dictionary = 1, output_format_arrow_string_as_string = 1,
 		output_format_arrow_fixed_string_as_fixed_byte_array = 1, output_format_arrow_compression_method = 'none'`
 }
 
 // selectList gives every column as enrich wrote it: the table has no nulls, so what it holds in their place becomes null again.
-func selectList() string {
+func selectList(lean bool) string {
 	var list []string
 	for _, c := range schemas.Columns() {
+		if lean && c.Type == schemas.TypeBytes {
+			continue
+		}
 		null := ""
 		switch c.Type {
 		case schemas.TypeDict, schemas.TypeString:
