@@ -196,10 +196,6 @@ func TestLateContext(t *testing.T) {
 			if restart {
 				cfg.Instance = "b"
 				stop = b.start(cfg)
-				// An instance has a partition from the first record on that it gets.
-				for i := range 4 * testPartitions {
-					b.produce(reading(t, "other", strconv.Itoa(i), moment))
-				}
 			}
 			final := b.finals(func(all map[string]*final) bool {
 				n := 0

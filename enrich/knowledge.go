@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,15 @@ type knowledge struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, when something new is known
 	late    []late        // in the order in which it became known
-	dropped uint64        // of late, before its first
+	eras    []era         // what was before
+	folded  uint64        // changes in eras
+}
+
+// era is a stretch of changes of which only the sum is remembered, by cluster: since the earliest, known with the last. Who has
+// to look at one of them looks at more than it must.
+type era struct {
+	upTo uint64 // changes up to its end
+	late []late
 }
 
 // late is something that became known.
@@ -39,8 +48,12 @@ func (l *late) from() int64 {
 	return l.since
 }
 
-// maxLate bounds what is remembered of late changes: a partition that did not look for so long looks at everything.
-const maxLate = 1 << 16
+// Bounds of what is remembered of late changes: so many one by one, and so many eras before them.
+const (
+	maxLate = 1 << 16
+	eraLong = maxLate / 4
+	maxEras = 64
+)
 
 func newKnowledge(store *clusters.Store) *knowledge {
 	return &knowledge{store: store, changed: make(chan struct{})}
@@ -56,12 +69,34 @@ func (k *knowledge) note(a feed.Applied, learned time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.late = append(k.late, late{cluster: a.Cluster, kind: a.Kind, since: a.Since, at: a.At, learned: learned})
-	if n := len(k.late) - maxLate; n >= maxLate/4 {
-		k.late = slices.Clone(k.late[n:])
-		k.dropped += uint64(n)
+	if len(k.late) >= maxLate+eraLong {
+		k.folded += eraLong
+		k.eras = append(k.eras, era{upTo: k.folded, late: fold(k.late[:eraLong])})
+		k.late = slices.Clone(k.late[eraLong:])
+		if len(k.eras) > maxEras {
+			k.eras[1].late = fold(append(k.eras[0].late, k.eras[1].late...))
+			k.eras = slices.Delete(k.eras, 0, 1)
+		}
 	}
 	close(k.changed)
 	k.changed = make(chan struct{})
+}
+
+// fold makes one change of all of a cluster that were told by the topics, and one of all that were learned of events.
+func fold(all []late) []late {
+	type kind struct {
+		cluster string
+		learned bool
+	}
+	sum := map[kind]late{}
+	for _, l := range all {
+		of := kind{l.cluster, !l.learned.IsZero()}
+		if before, ok := sum[of]; ok {
+			l.since, l.kind = min(l.since, before.since), min(l.kind, before.kind)
+		}
+		sum[of] = l
+	}
+	return slices.Collect(maps.Values(sum))
 }
 
 // news returns a channel that is closed when something new is known.
@@ -75,15 +110,20 @@ func (k *knowledge) news() <-chan struct{} {
 func (k *knowledge) now() uint64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.dropped + uint64(len(k.late))
+	return k.folded + uint64(len(k.late))
 }
 
 // after returns what became known from a number of changes on, and the number up to which it does.
 func (k *knowledge) after(n uint64) (all []late, upTo uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	first := max(n, k.dropped) - k.dropped
-	return slices.Clone(k.late[min(first, uint64(len(k.late))):]), k.dropped + uint64(len(k.late))
+	for _, e := range k.eras {
+		if e.upTo > n {
+			all = append(all, e.late...)
+		}
+	}
+	first := max(n, k.folded) - k.folded
+	return append(all, k.late[min(first, uint64(len(k.late))):]...), k.folded + uint64(len(k.late))
 }
 
 // unsettled returns what became known behind a settlement: what the topics say behind its position, and what was learned here

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	clusters "github.com/auditmill/auditmill/enrich/context"
@@ -130,4 +131,59 @@ func (b *bed) lossy(key kmsg.Key) (lost func() int64, stop func()) {
 		}
 	}()
 	return n.Load, func() { cancel(); <-done }
+}
+
+// A transaction that holds nothing but corrections is aborted, and no record comes that would bring its partition back.
+func TestCorrectionIsRepeated(t *testing.T) {
+	b := newBed(t)
+	b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
+	cfg := b.config("a")
+	cfg.CorrectInterval = 0
+	stop := b.start(cfg)
+	const events = 40
+	for i := range events {
+		b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+	}
+	b.finals(func(all map[string]*final) bool { return len(all) == events })
+	var refused atomic.Int64
+	b.broker.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.broker.KeepControl()
+		request, ok := r.(*kmsg.ProduceRequest)
+		if !ok || request.TransactionID == nil || refused.Load() == 2 {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		return refuse(request), nil, true
+	})
+	b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
+	b.finals(func(all map[string]*final) bool {
+		right := 0
+		for _, f := range all {
+			if f.text["grant_agreement"] == "agree" {
+				right++
+			}
+		}
+		return right == events
+	})
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if refused.Load() == 0 {
+		t.Error("nothing was refused")
+	}
+}
+
+// refuse answers that the broker takes none of the records.
+func refuse(request *kmsg.ProduceRequest) kmsg.Response {
+	response := request.ResponseKind().(*kmsg.ProduceResponse)
+	for _, topic := range request.Topics {
+		answer := kmsg.ProduceResponseTopic{Topic: topic.Topic, TopicID: topic.TopicID}
+		for _, partition := range topic.Partitions {
+			answer.Partitions = append(answer.Partitions, kmsg.ProduceResponseTopicPartition{
+				Partition: partition.Partition, ErrorCode: kerr.MessageTooLarge.Code, BaseOffset: -1,
+			})
+		}
+		response.Topics = append(response.Topics, answer)
+	}
+	return response
 }

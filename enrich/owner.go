@@ -38,6 +38,16 @@ func (s *Service) disown(numbers []int32) {
 	}
 }
 
+// readopt makes all partitions that are ours as if they were so since shortly: what was corrected in an aborted transaction is
+// to be corrected again also where no record comes again.
+func (s *Service) readopt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.owned {
+		s.owned[n] = false
+	}
+}
+
 // ours returns the partitions that are ours, and those among them that are so since the last call.
 func (s *Service) ours() (all map[int32]bool, fresh []int32) {
 	s.mu.Lock()

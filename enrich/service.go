@@ -251,6 +251,7 @@ func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) 
 		for _, p := range s.partitions {
 			p.forget()
 		}
+		s.readopt()
 		return nil
 	}
 	s.committed(outs, corrections, start)
