@@ -35,6 +35,8 @@ type proc struct {
 	kills   int
 	stopped bool
 	ended   chan struct{}
+
+	signalled bool // with SIGTERM
 }
 
 // buildBinary builds auditmill once for all tests.
@@ -80,15 +82,20 @@ func freePort(t testing.TB) int {
 // run runs a command that ends by itself, and returns what it said.
 func (f *fleet) run(args ...string) string {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, f.bin, append(args, "--config", f.config)...)
-	cmd.Env = environment()
-	out, err := cmd.CombinedOutput()
+	out, err := f.try(f.t.Context(), args...)
 	if err != nil {
 		f.t.Fatalf("auditmill %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// try runs a command that may fail.
+func (f *fleet) try(ctx context.Context, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, f.bin, append(args, "--config", f.config)...)
+	cmd.Env = environment()
+	return cmd.CombinedOutput()
 }
 
 // environment is ours without what is meant for the tests: auditmill refuses variables
@@ -132,8 +139,11 @@ func (f *fleet) supervise(p *proc) {
 		_ = cmd.Wait() // killed, or ended because a server was away
 		fmt.Fprintf(log, "--- %s ended: %v\n", p.name, cmd.ProcessState)
 		p.mu.Lock()
-		stopped := p.stopped
+		stopped, signalled := p.stopped, p.signalled
 		p.mu.Unlock()
+		if signalled && cmd.ProcessState.ExitCode() > 0 {
+			f.t.Errorf("%s was told to end, and ended with status %d", p.name, cmd.ProcessState.ExitCode())
+		}
 		if !stopped {
 			<-time.After(100 * time.Millisecond)
 		}
@@ -156,7 +166,7 @@ func (f *fleet) stopAll() {
 		p.mu.Lock()
 		p.stopped = true
 		if p.cmd != nil && p.cmd.Process != nil {
-			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			p.signalled = p.cmd.Process.Signal(syscall.SIGTERM) == nil // else it is between two lives
 		}
 		p.mu.Unlock()
 		select {
