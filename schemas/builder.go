@@ -19,8 +19,11 @@ type Builder struct {
 	schema  *arrow.Schema
 	header  []byte // the schema message
 	columns []columnBuilder
-	dicts   []*dictBuilder // of the columns, in order
-	nodes   int            // of a batch
+	texts   []*dictColumn   // of them
+	dense   []columnBuilder // the others that every row is told to
+	sparse  []sparseColumn  // and those that are only if they are not empty
+	dicts   []*dictBuilder  // of the columns, in order
+	nodes   int             // of a batch
 	buffers int
 	rows    int
 	bytes   int
@@ -34,6 +37,13 @@ func NewBuilder() *Builder {
 	for _, c := range Columns() {
 		column := newColumnBuilder(c)
 		b.columns = append(b.columns, column)
+		if text, ok := column.(*dictColumn); ok {
+			b.texts = append(b.texts, text)
+		} else if at, ok := c.offset(); ok {
+			b.sparse = append(b.sparse, sparseColumn{at + unsafe.Sizeof(uintptr(0)), column})
+		} else {
+			b.dense = append(b.dense, column)
+		}
 		if d := column.dictionary(); d != nil {
 			b.dicts = append(b.dicts, d)
 		}
@@ -45,11 +55,48 @@ func NewBuilder() *Builder {
 
 // Append adds e as a row and copies what it needs of it.
 func (b *Builder) Append(e *Event) {
-	for _, c := range b.columns {
-		c.append(e, b.rows)
+	row, p := b.rows, unsafe.Pointer(e)
+	for _, c := range b.texts {
+		if s := *(*string)(unsafe.Add(p, c.at)); s != "" {
+			c.put(s, row)
+		}
+	}
+	for i := range b.sparse {
+		if c := &b.sparse[i]; *(*int)(unsafe.Add(p, c.length)) != 0 {
+			c.column.append(e, row)
+		}
+	}
+	for _, c := range b.dense {
+		c.append(e, row)
 	}
 	b.rows++
 	b.bytes += len(e.Raw) + rowOverhead
+}
+
+// sparseColumn is a column of strings, lists or maps. length is where in an Event their length stands: behind the pointer
+// that strings and slices begin with.
+type sparseColumn struct {
+	length uintptr
+	column columnBuilder
+}
+
+// offset returns where in an Event the value of a column stands, false if it is a number or not in the Event as it is.
+func (c *Column) offset() (at uintptr, ok bool) {
+	var e Event
+	var field unsafe.Pointer
+	switch {
+	case c.str != nil:
+		field = unsafe.Pointer(c.str(&e))
+	case c.list != nil:
+		field = unsafe.Pointer(c.list(&e))
+	case c.kv != nil:
+		field = unsafe.Pointer(c.kv(&e))
+	case c.kvs != nil:
+		field = unsafe.Pointer(c.kvs(&e))
+	default:
+		return 0, false
+	}
+	return uintptr(field) - uintptr(unsafe.Pointer(&e)), true
 }
 
 // rowOverhead is what a row takes beside its raw bytes, for Bytes: measured on
@@ -107,8 +154,8 @@ func (b *Builder) Reset() {
 	b.rows, b.bytes = 0, 0
 }
 
-// columnBuilder builds a column. It is not asked about rows that are empty: what is missing before a row is filled up
-// when something comes, or when all is read.
+// columnBuilder builds a column. It is not asked about rows that are empty, but for those of numbers: what is missing before
+// a row is filled up when something comes, or when all is read.
 type columnBuilder interface {
 	append(e *Event, row int)
 	fill(rows int) // before data and write
@@ -124,7 +171,8 @@ func newColumnBuilder(c Column) columnBuilder {
 	case TypeID:
 		return &idBuilder{get: c.id, dt: dt}
 	case TypeDict:
-		return &dictColumn{get: c.str, dictBuilder: newDictBuilder()}
+		at, _ := c.offset()
+		return &dictColumn{at: at, dictBuilder: newDictBuilder()}
 	case TypeString:
 		return &stringColumn{get: c.str, stringBuilder: newStringBuilder(dt)}
 	case TypeTime, TypeInt64:
@@ -339,14 +387,12 @@ func (b *stringBuilder) reset() {
 
 type stringColumn struct {
 	*stringBuilder
-	get func(*Event) string
+	get func(*Event) *string
 }
 
 func (c *stringColumn) append(e *Event, row int) {
-	if s := c.get(e); s != "" {
-		c.fill(row)
-		c.add(s)
-	}
+	c.fill(row)
+	c.add(*c.get(e))
 }
 
 type bytesColumn struct {

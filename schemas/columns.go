@@ -28,12 +28,12 @@ type Column struct {
 	// Since is the number of the migration that adds the column to ClickHouse; 0 is the first.
 	Since int
 
-	str  func(*Event) string
+	str  func(*Event) *string
 	num  func(*Event) int64
 	id   func(*Event) ID
-	list func(*Event) []string
-	kv   func(*Event) []KeyValue
-	kvs  func(*Event) []KeyValues
+	list func(*Event) *[]string
+	kv   func(*Event) *[]KeyValue
+	kvs  func(*Event) *[]KeyValues
 	raw  func(*Event) []byte
 }
 
@@ -63,15 +63,15 @@ func recordColumns() []Column {
 			Doc: "Names the same event however it travelled; the Kafka key of the raw record.",
 		},
 		{
-			Name: "cluster", Type: TypeDict, str: func(e *Event) string { return e.Cluster },
+			Name: "cluster", Type: TypeDict, str: func(e *Event) *string { return &e.Cluster },
 			Doc: "Cluster that sent the event, as authenticated or configured at ingest.",
 		},
 		{
-			Name: "platform", Type: TypeDict, str: func(e *Event) string { return e.Platform },
+			Name: "platform", Type: TypeDict, str: func(e *Event) *string { return &e.Platform },
 			Doc: "kubernetes or docker.",
 		},
 		{
-			Name: "source", Type: TypeDict, str: func(e *Event) string { return e.Source },
+			Name: "source", Type: TypeDict, str: func(e *Event) *string { return &e.Source },
 			Doc: "How the event came in: webhook or file.",
 		},
 		{
@@ -87,7 +87,7 @@ func recordColumns() []Column {
 			Doc: "Offset in that partition.",
 		},
 		{
-			Name: "damage", Type: TypeDict, str: func(e *Event) string { return e.Damage },
+			Name: "damage", Type: TypeDict, str: func(e *Event) *string { return &e.Damage },
 			Doc: "What is wrong with the event, comma-separated: truncated (the API server removed objects), recovered (found behind broken JSON), bad FIELD, duplicate FIELD.",
 		},
 		{
@@ -113,71 +113,71 @@ func requestColumns() []Column {
 			Doc: "stage_time − event_time in microseconds.",
 		},
 		{
-			Name: "level", Type: TypeDict, Path: "level", str: func(e *Event) string { return e.Level },
+			Name: "level", Type: TypeDict, Path: "level", str: func(e *Event) *string { return &e.Level },
 			Doc: "Audit level: Metadata, Request or RequestResponse.",
 		},
 		{
-			Name: "stage", Type: TypeDict, Path: "stage", str: func(e *Event) string { return e.Stage },
+			Name: "stage", Type: TypeDict, Path: "stage", str: func(e *Event) *string { return &e.Stage },
 			Doc: "RequestReceived, ResponseStarted, ResponseComplete or Panic.",
 		},
 		{
-			Name: "audit_id", Type: TypeString, Path: "auditID", str: func(e *Event) string { return e.AuditID },
+			Name: "audit_id", Type: TypeString, Path: "auditID", str: func(e *Event) *string { return &e.AuditID },
 			Doc: "Chosen by the client if it likes (header Audit-ID): never unique by itself.",
 		},
 		{
-			Name: "verb", Type: TypeDict, Path: "verb", str: func(e *Event) string { return e.Verb },
+			Name: "verb", Type: TypeDict, Path: "verb", str: func(e *Event) *string { return &e.Verb },
 			Doc: "Kubernetes verb, or the lower-case HTTP method of a non-resource request.",
 		},
 		{
-			Name: "request_uri", Type: TypeString, Path: "requestURI", str: func(e *Event) string { return e.RequestURI },
+			Name: "request_uri", Type: TypeString, Path: "requestURI", str: func(e *Event) *string { return &e.RequestURI },
 			Doc: "Path and query.",
 		},
 		{
-			Name: "api_group", Type: TypeDict, Path: "objectRef.apiGroup", str: func(e *Event) string { return e.APIGroup },
+			Name: "api_group", Type: TypeDict, Path: "objectRef.apiGroup", str: func(e *Event) *string { return &e.APIGroup },
 			Doc: "API group of the object; empty for the core group.",
 		},
 		{
-			Name: "api_version", Type: TypeDict, Path: "objectRef.apiVersion", str: func(e *Event) string { return e.APIVersion },
+			Name: "api_version", Type: TypeDict, Path: "objectRef.apiVersion", str: func(e *Event) *string { return &e.APIVersion },
 			Doc: "API version of the object.",
 		},
 		{
-			Name: "resource", Type: TypeDict, Path: "objectRef.resource", str: func(e *Event) string { return e.Resource },
+			Name: "resource", Type: TypeDict, Path: "objectRef.resource", str: func(e *Event) *string { return &e.Resource },
 			Doc: "Resource in the plural; empty for a non-resource request.",
 		},
 		{
-			Name: "subresource", Type: TypeDict, Path: "objectRef.subresource", str: func(e *Event) string { return e.Subresource },
+			Name: "subresource", Type: TypeDict, Path: "objectRef.subresource", str: func(e *Event) *string { return &e.Subresource },
 			Doc: "Subresource such as exec, status or token.",
 		},
 		{
-			Name: "namespace", Type: TypeDict, Path: "objectRef.namespace", str: func(e *Event) string { return e.Namespace },
+			Name: "namespace", Type: TypeDict, Path: "objectRef.namespace", str: func(e *Event) *string { return &e.Namespace },
 			Doc: "Namespace of the object; empty if cluster-wide.",
 		},
 		{
-			Name: "name", Type: TypeString, Path: "objectRef.name", str: func(e *Event) string { return e.Name },
+			Name: "name", Type: TypeString, Path: "objectRef.name", str: func(e *Event) *string { return &e.Name },
 			Doc: "Name of the object; empty for list and deletecollection.",
 		},
 		{
-			Name: "object_uid", Type: TypeString, Path: "objectRef.uid", str: func(e *Event) string { return e.ObjectUID },
+			Name: "object_uid", Type: TypeString, Path: "objectRef.uid", str: func(e *Event) *string { return &e.ObjectUID },
 			Doc: "UID of the object.",
 		},
 		{
-			Name: "resource_version", Type: TypeString, Path: "objectRef.resourceVersion", str: func(e *Event) string { return e.ResourceVersion },
+			Name: "resource_version", Type: TypeString, Path: "objectRef.resourceVersion", str: func(e *Event) *string { return &e.ResourceVersion },
 			Doc: "Resource version in the reference.",
 		},
 		{
-			Name: "user_agent", Type: TypeDict, Path: "userAgent", str: func(e *Event) string { return e.UserAgent },
+			Name: "user_agent", Type: TypeDict, Path: "userAgent", str: func(e *Event) *string { return &e.UserAgent },
 			Doc: "User agent as the client wrote it: not to be trusted.",
 		},
 		{
-			Name: "client", Type: TypeDict, str: func(e *Event) string { return e.Client },
+			Name: "client", Type: TypeDict, str: func(e *Event) *string { return &e.Client },
 			Doc: "Program named by the user agent, such as kubectl.",
 		},
 		{
-			Name: "client_version", Type: TypeDict, str: func(e *Event) string { return e.ClientVersion },
+			Name: "client_version", Type: TypeDict, str: func(e *Event) *string { return &e.ClientVersion },
 			Doc: "Its version, such as v1.34.1.",
 		},
 		{
-			Name: "command", Type: TypeStrings, list: func(e *Event) []string { return e.Command },
+			Name: "command", Type: TypeStrings, list: func(e *Event) *[]string { return &e.Command },
 			Doc: "The command= parameters of exec, decoded, in order.",
 		},
 		{
@@ -185,31 +185,31 @@ func requestColumns() []Column {
 			Doc: "HTTP status code of the response; 0 if there was none yet.",
 		},
 		{
-			Name: "status", Type: TypeDict, Path: "responseStatus.status", str: func(e *Event) string { return e.Status },
+			Name: "status", Type: TypeDict, Path: "responseStatus.status", str: func(e *Event) *string { return &e.Status },
 			Doc: "Success or Failure, where the response was a Status.",
 		},
 		{
-			Name: "reason", Type: TypeDict, Path: "responseStatus.reason", str: func(e *Event) string { return e.Reason },
+			Name: "reason", Type: TypeDict, Path: "responseStatus.reason", str: func(e *Event) *string { return &e.Reason },
 			Doc: "Reason of a Status, such as Forbidden.",
 		},
 		{
-			Name: "message", Type: TypeString, Path: "responseStatus.message", str: func(e *Event) string { return e.Message },
+			Name: "message", Type: TypeString, Path: "responseStatus.message", str: func(e *Event) *string { return &e.Message },
 			Doc: "Message of a Status.",
 		},
 		{
-			Name: "outcome", Type: TypeDict, str: func(e *Event) string { return e.Outcome },
+			Name: "outcome", Type: TypeDict, str: func(e *Event) *string { return &e.Outcome },
 			Doc: "received, success, redirected, denied, unauthenticated, failed, error or panic, from stage, code and decision.",
 		},
 		{
-			Name: "decision", Type: TypeDict, Path: "annotations.authorization.k8s.io/decision", str: func(e *Event) string { return e.Decision },
+			Name: "decision", Type: TypeDict, Path: "annotations.authorization.k8s.io/decision", str: func(e *Event) *string { return &e.Decision },
 			Doc: "allow or forbid; empty if the request did not reach authorization.",
 		},
 		{
-			Name: "decision_reason", Type: TypeDict, Path: "annotations.authorization.k8s.io/reason", str: func(e *Event) string { return e.DecisionReason },
+			Name: "decision_reason", Type: TypeDict, Path: "annotations.authorization.k8s.io/reason", str: func(e *Event) *string { return &e.DecisionReason },
 			Doc: "The authorizer's reason, whole.",
 		},
 		{
-			Name: "annotations", Type: TypeMap, Path: "annotations", kv: func(e *Event) []KeyValue { return e.Annotations },
+			Name: "annotations", Type: TypeMap, Path: "annotations", kv: func(e *Event) *[]KeyValue { return &e.Annotations },
 			Doc: "All annotations.",
 		},
 	})
@@ -218,53 +218,53 @@ func requestColumns() []Column {
 func callerColumns() []Column {
 	return in(GroupCaller, []Column{
 		{
-			Name: "user", Type: TypeDict, Path: "user.username", str: func(e *Event) string { return e.User },
+			Name: "user", Type: TypeDict, Path: "user.username", str: func(e *Event) *string { return &e.User },
 			Doc: "The authenticated caller; empty if authentication failed.",
 		},
 		{
-			Name: "user_uid", Type: TypeDict, Path: "user.uid", str: func(e *Event) string { return e.UserUID },
+			Name: "user_uid", Type: TypeDict, Path: "user.uid", str: func(e *Event) *string { return &e.UserUID },
 			Doc: "UID of the caller.",
 		},
 		{
-			Name: "groups", Type: TypeDicts, Path: "user.groups", list: func(e *Event) []string { return e.Groups },
+			Name: "groups", Type: TypeDicts, Path: "user.groups", list: func(e *Event) *[]string { return &e.Groups },
 			Doc: "Groups of the caller.",
 		},
 		{
-			Name: "extra", Type: TypeMapList, Path: "user.extra", kvs: func(e *Event) []KeyValues { return e.Extra },
+			Name: "extra", Type: TypeMapList, Path: "user.extra", kvs: func(e *Event) *[]KeyValues { return &e.Extra },
 			Doc: "Extra attributes of the caller.",
 		},
 		{
 			Name: "credential_id", Type: TypeString, Path: "user.extra.authentication.kubernetes.io/credential-id",
-			str: func(e *Event) string { return e.CredentialID },
+			str: func(e *Event) *string { return &e.CredentialID },
 			Doc: "The credential that was used: JTI=… of a token, X509SHA256=… of a certificate.",
 		},
 		{
-			Name: "impersonated_user", Type: TypeDict, Path: "impersonatedUser.username", str: func(e *Event) string { return e.ImpersonatedUser },
+			Name: "impersonated_user", Type: TypeDict, Path: "impersonatedUser.username", str: func(e *Event) *string { return &e.ImpersonatedUser },
 			Doc: "The user that the caller acted as; authorization was decided for this one.",
 		},
 		{
-			Name: "impersonated_uid", Type: TypeDict, Path: "impersonatedUser.uid", str: func(e *Event) string { return e.ImpersonatedUID },
+			Name: "impersonated_uid", Type: TypeDict, Path: "impersonatedUser.uid", str: func(e *Event) *string { return &e.ImpersonatedUID },
 			Doc: "UID of the impersonated user.",
 		},
 		{
-			Name: "impersonated_groups", Type: TypeDicts, Path: "impersonatedUser.groups", list: func(e *Event) []string { return e.ImpersonatedGroups },
+			Name: "impersonated_groups", Type: TypeDicts, Path: "impersonatedUser.groups", list: func(e *Event) *[]string { return &e.ImpersonatedGroups },
 			Doc: "Groups of the impersonated user.",
 		},
 		{
-			Name: "impersonated_extra", Type: TypeMapList, Path: "impersonatedUser.extra", kvs: func(e *Event) []KeyValues { return e.ImpersonatedExtra },
+			Name: "impersonated_extra", Type: TypeMapList, Path: "impersonatedUser.extra", kvs: func(e *Event) *[]KeyValues { return &e.ImpersonatedExtra },
 			Doc: "Extra attributes of the impersonated user.",
 		},
 		{
 			Name: "impersonation_constraint", Type: TypeDict, Path: "authenticationMetadata.impersonationConstraint",
-			str: func(e *Event) string { return e.ImpersonationConstraint },
+			str: func(e *Event) *string { return &e.ImpersonationConstraint },
 			Doc: "impersonate:<mode> of a constrained impersonation.",
 		},
 		{
-			Name: "source_ip", Type: TypeDict, str: func(e *Event) string { return e.SourceIP },
+			Name: "source_ip", Type: TypeDict, str: func(e *Event) *string { return &e.SourceIP },
 			Doc: "The last of source_ips: the peer of the API server, the only one that the client cannot forge.",
 		},
 		{
-			Name: "source_ips", Type: TypeStrings, Path: "sourceIPs", list: func(e *Event) []string { return e.SourceIPs },
+			Name: "source_ips", Type: TypeStrings, Path: "sourceIPs", list: func(e *Event) *[]string { return &e.SourceIPs },
 			Doc: "X-Forwarded-For and X-Real-Ip as the client wrote them, then the peer.",
 		},
 	})
@@ -274,64 +274,64 @@ func callerColumns() []Column {
 func whoColumns() []Column {
 	return in(GroupWho, []Column{
 		{
-			Name: "actor", Type: TypeDict, str: func(e *Event) string { return e.Actor },
+			Name: "actor", Type: TypeDict, str: func(e *Event) *string { return &e.Actor },
 			Doc: "One stable identity of the caller: the person, role or service account behind user.",
 		},
 		{
-			Name: "actor_kind", Type: TypeDict, str: func(e *Event) string { return e.ActorKind },
+			Name: "actor_kind", Type: TypeDict, str: func(e *Event) *string { return &e.ActorKind },
 			Doc: "human, service_account, node, control_plane, cloud_service, anonymous, bootstrap or unknown.",
 		},
 		{
-			Name: "provider", Type: TypeDict, str: func(e *Event) string { return e.Provider },
+			Name: "provider", Type: TypeDict, str: func(e *Event) *string { return &e.Provider },
 			Doc: "Who vouches for the identity: kubernetes, certificate, oidc, eks, gke, aks; empty if unknown.",
 		},
 		{
-			Name: "pod", Type: TypeDict, str: func(e *Event) string { return e.Pod },
+			Name: "pod", Type: TypeDict, str: func(e *Event) *string { return &e.Pod },
 			Doc: "namespace/name of the pod that the caller's token is bound to.",
 		},
 		{
-			Name: "node", Type: TypeDict, str: func(e *Event) string { return e.Node },
+			Name: "node", Type: TypeDict, str: func(e *Event) *string { return &e.Node },
 			Doc: "Node that the caller is, or that its token is bound to.",
 		},
 		{
 			Name: "issued_credential_id", Type: TypeString, Path: "annotations.authentication.kubernetes.io/issued-credential-id",
-			str: func(e *Event) string { return e.IssuedCredentialID },
+			str: func(e *Event) *string { return &e.IssuedCredentialID },
 			Doc: "The credential that this request minted; equal to credential_id of every later use.",
 		},
 		{
-			Name: "display_name", Type: TypeDict, str: func(e *Event) string { return e.DisplayName }, Since: 6,
+			Name: "display_name", Type: TypeDict, str: func(e *Event) *string { return &e.DisplayName }, Since: 6,
 			Doc: "Name of the person, from the identity tables.",
 		},
 		{
-			Name: "email", Type: TypeDict, str: func(e *Event) string { return e.Email }, Since: 6,
+			Name: "email", Type: TypeDict, str: func(e *Event) *string { return &e.Email }, Since: 6,
 			Doc: "E-mail address of the person, from the identity tables.",
 		},
 		{
-			Name: "team", Type: TypeDict, str: func(e *Event) string { return e.Team }, Since: 6,
+			Name: "team", Type: TypeDict, str: func(e *Event) *string { return &e.Team }, Since: 6,
 			Doc: "Team of the person; for a service account the owner of its namespace.",
 		},
 		{
-			Name: "manager", Type: TypeDict, str: func(e *Event) string { return e.Manager }, Since: 6,
+			Name: "manager", Type: TypeDict, str: func(e *Event) *string { return &e.Manager }, Since: 6,
 			Doc: "Manager of the person, as the identity tables name them.",
 		},
 		{
-			Name: "active", Type: TypeDict, str: func(e *Event) string { return e.Active }, Since: 6,
+			Name: "active", Type: TypeDict, str: func(e *Event) *string { return &e.Active }, Since: 6,
 			Doc: "false if the person had left or was disabled at the time, true if not; empty if unknown.",
 		},
 		{
-			Name: "actor_groups", Type: TypeDicts, list: func(e *Event) []string { return e.ActorGroups }, Since: 6,
+			Name: "actor_groups", Type: TypeDicts, list: func(e *Event) *[]string { return &e.ActorGroups }, Since: 6,
 			Doc: "Names of the person's groups in the identity tables, beside those that the event names.",
 		},
 		{
-			Name: "workload", Type: TypeDict, str: func(e *Event) string { return e.Workload }, Since: 6,
+			Name: "workload", Type: TypeDict, str: func(e *Event) *string { return &e.Workload }, Since: 6,
 			Doc: "What runs the pod that the caller's token is bound to, such as Deployment payments/api; the top of its owners.",
 		},
 		{
-			Name: "cloud_identity", Type: TypeDict, str: func(e *Event) string { return e.CloudIdentity }, Since: 6,
+			Name: "cloud_identity", Type: TypeDict, str: func(e *Event) *string { return &e.CloudIdentity }, Since: 6,
 			Doc: "Identity of a cloud that the caller's service account is bound to: role ARN, Google service account or Entra client id.",
 		},
 		{
-			Name: "minted_by", Type: TypeDict, str: func(e *Event) string { return e.MintedBy }, Since: 6,
+			Name: "minted_by", Type: TypeDict, str: func(e *Event) *string { return &e.MintedBy }, Since: 6,
 			Doc: "The actor that requested the token which is used here; empty if that is not known.",
 		},
 		{
@@ -339,35 +339,35 @@ func whoColumns() []Column {
 			Doc: "When it was requested.",
 		},
 		{
-			Name: "session", Type: TypeString, str: func(e *Event) string { return e.Session }, Since: 6,
+			Name: "session", Type: TypeString, str: func(e *Event) *string { return &e.Session }, Since: 6,
 			Doc: "Equal for the events of one actor with one credential from one source on one day (UTC).",
 		},
 		{
-			Name: "source_zone", Type: TypeDict, str: func(e *Event) string { return e.SourceZone }, Since: 6,
+			Name: "source_zone", Type: TypeDict, str: func(e *Event) *string { return &e.SourceZone }, Since: 6,
 			Doc: "Zone of source_ip: that of the narrowest configured range, else node, pod or loopback if the cluster has such an address; empty if unknown.",
 		},
 		{
-			Name: "source_country", Type: TypeDict, str: func(e *Event) string { return e.SourceCountry }, Since: 6,
+			Name: "source_country", Type: TypeDict, str: func(e *Event) *string { return &e.SourceCountry }, Since: 6,
 			Doc: "Country of source_ip, ISO 3166, from the MMDB files.",
 		},
 		{
-			Name: "source_network", Type: TypeDict, str: func(e *Event) string { return e.SourceNetwork }, Since: 6,
+			Name: "source_network", Type: TypeDict, str: func(e *Event) *string { return &e.SourceNetwork }, Since: 6,
 			Doc: "Network of source_ip, such as AS64500 Example Ltd, from the MMDB files.",
 		},
 		{
-			Name: "source_node", Type: TypeDict, str: func(e *Event) string { return e.SourceNode }, Since: 6,
+			Name: "source_node", Type: TypeDict, str: func(e *Event) *string { return &e.SourceNode }, Since: 6,
 			Doc: "Node of the cluster that source_ip belongs to: its own address, or one of its pods.",
 		},
 		{
-			Name: "off_node", Type: TypeDict, str: func(e *Event) string { return e.OffNode }, Since: 6,
+			Name: "off_node", Type: TypeDict, str: func(e *Event) *string { return &e.OffNode }, Since: 6,
 			Doc: "true if a token that is bound to a node was used from somewhere else, false if from there; empty if there is no such bond or the source's node is unknown.",
 		},
 		{
-			Name: "namespace_owner", Type: TypeDict, str: func(e *Event) string { return e.NamespaceOwner }, Since: 6,
+			Name: "namespace_owner", Type: TypeDict, str: func(e *Event) *string { return &e.NamespaceOwner }, Since: 6,
 			Doc: "Owner of the object's namespace, by its labels and annotations owner, team or contact.",
 		},
 		{
-			Name: "namespace_labels", Type: TypeMap, kv: func(e *Event) []KeyValue { return e.NamespaceLabels }, Since: 6,
+			Name: "namespace_labels", Type: TypeMap, kv: func(e *Event) *[]KeyValue { return &e.NamespaceLabels }, Since: 6,
 			Doc: "Labels of the object's namespace at the time.",
 		},
 	})
@@ -377,35 +377,35 @@ func whoColumns() []Column {
 func whyColumns() []Column {
 	return in(GroupWhy, []Column{
 		{
-			Name: "authorizer", Type: TypeDict, str: func(e *Event) string { return e.Authorizer },
+			Name: "authorizer", Type: TypeDict, str: func(e *Event) *string { return &e.Authorizer },
 			Doc: "Who decided, as far as the reason tells: rbac, eks, gke, azure, node, masters (group system:masters), none (nobody allowed it), other.",
 		},
 		{
-			Name: "grant_binding_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantBindingKind },
+			Name: "grant_binding_kind", Type: TypeDict, str: func(e *Event) *string { return &e.GrantBindingKind },
 			Doc: "ClusterRoleBinding or RoleBinding that the API server named.",
 		},
 		{
-			Name: "grant_binding", Type: TypeDict, str: func(e *Event) string { return e.GrantBinding },
+			Name: "grant_binding", Type: TypeDict, str: func(e *Event) *string { return &e.GrantBinding },
 			Doc: "Its name; namespace/name for a RoleBinding.",
 		},
 		{
-			Name: "grant_role_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantRoleKind },
+			Name: "grant_role_kind", Type: TypeDict, str: func(e *Event) *string { return &e.GrantRoleKind },
 			Doc: "ClusterRole or Role that it refers to.",
 		},
 		{
-			Name: "grant_role", Type: TypeDict, str: func(e *Event) string { return e.GrantRole },
+			Name: "grant_role", Type: TypeDict, str: func(e *Event) *string { return &e.GrantRole },
 			Doc: "Name of that role.",
 		},
 		{
-			Name: "grant_subject_kind", Type: TypeDict, str: func(e *Event) string { return e.GrantSubjectKind },
+			Name: "grant_subject_kind", Type: TypeDict, str: func(e *Event) *string { return &e.GrantSubjectKind },
 			Doc: "User, Group or ServiceAccount through which the binding applied.",
 		},
 		{
-			Name: "grant_subject", Type: TypeDict, str: func(e *Event) string { return e.GrantSubject },
+			Name: "grant_subject", Type: TypeDict, str: func(e *Event) *string { return &e.GrantSubject },
 			Doc: "Name of that subject; namespace/name for a ServiceAccount.",
 		},
 		{
-			Name: "grant_agreement", Type: TypeDict, str: func(e *Event) string { return e.GrantAgreement }, Since: 6,
+			Name: "grant_agreement", Type: TypeDict, str: func(e *Event) *string { return &e.GrantAgreement }, Since: 6,
 			Doc: "agree if the grant that the API server named is among grants, or RBAC forbade and there are none; disagree if not although everything is known: the state is wrong, or the event; else unknown. Empty if RBAC decided nothing.",
 		},
 		{
@@ -413,15 +413,15 @@ func whyColumns() []Column {
 			Doc: "Since when the named binding, or else the first of grants, was as it is.",
 		},
 		{
-			Name: "grant_author", Type: TypeDict, str: func(e *Event) string { return e.GrantAuthor }, Since: 6,
+			Name: "grant_author", Type: TypeDict, str: func(e *Event) *string { return &e.GrantAuthor }, Since: 6,
 			Doc: "The actor that made it so, if that was recorded.",
 		},
 		{
-			Name: "grants", Type: TypeDicts, list: func(e *Event) []string { return e.Grants }, Since: 6,
+			Name: "grants", Type: TypeDicts, list: func(e *Event) *[]string { return &e.Grants }, Since: 6,
 			Doc: "Every grant that allows the request at its time, in the words of the API server, with the index of the rule: ClusterRoleBinding \"b\" of ClusterRole \"r\" to Group \"g\" by rule 0.",
 		},
 		{
-			Name: "rights_complete", Type: TypeDict, str: func(e *Event) string { return e.RightsComplete }, Since: 6,
+			Name: "rights_complete", Type: TypeDict, str: func(e *Event) *string { return &e.RightsComplete }, Since: 6,
 			Doc: "true if all roles and bindings of the cluster were known, false if some may be missing; empty if nothing was known.",
 		},
 		{
@@ -437,19 +437,19 @@ func whyColumns() []Column {
 			Doc: "How much the user may do (the impersonated one, if there is one): 0 nothing or unknown, 100 everything. docs/enrichment.md says how it is counted.",
 		},
 		{
-			Name: "cluster_admin", Type: TypeDict, str: func(e *Event) string { return e.ClusterAdmin }, Since: 6,
+			Name: "cluster_admin", Type: TypeDict, str: func(e *Event) *string { return &e.ClusterAdmin }, Since: 6,
 			Doc: "true if the user may do everything on every resource of the cluster, false if not; empty if unknown.",
 		},
 		{
-			Name: "dangerous", Type: TypeDicts, list: func(e *Event) []string { return e.Dangerous }, Since: 6,
+			Name: "dangerous", Type: TypeDicts, list: func(e *Event) *[]string { return &e.Dangerous }, Since: 6,
 			Doc: "Ids of the dangerous permissions that the user holds, the worst first.",
 		},
 		{
-			Name: "impersonation_allowed", Type: TypeDict, str: func(e *Event) string { return e.ImpersonationAllowed }, Since: 6,
+			Name: "impersonation_allowed", Type: TypeDict, str: func(e *Event) *string { return &e.ImpersonationAllowed }, Since: 6,
 			Doc: "true if a grant of the caller allows to act as the impersonated user with its groups, uid and extra, false if none is known; empty without impersonation or knowledge.",
 		},
 		{
-			Name: "impersonation_grants", Type: TypeDicts, list: func(e *Event) []string { return e.ImpersonationGrants }, Since: 6,
+			Name: "impersonation_grants", Type: TypeDicts, list: func(e *Event) *[]string { return &e.ImpersonationGrants }, Since: 6,
 			Doc: "The grants of the caller that allow to act as that user, written like grants.",
 		},
 		{
@@ -457,7 +457,7 @@ func whyColumns() []Column {
 			Doc: "breadth of the caller itself, where it impersonates.",
 		},
 		{
-			Name: "caller_dangerous", Type: TypeDicts, list: func(e *Event) []string { return e.CallerDangerous }, Since: 6,
+			Name: "caller_dangerous", Type: TypeDicts, list: func(e *Event) *[]string { return &e.CallerDangerous }, Since: 6,
 			Doc: "dangerous of the caller itself, where it impersonates.",
 		},
 	})

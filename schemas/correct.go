@@ -47,7 +47,7 @@ func (c *Comparer) Differs(batch arrow.RecordBatch, row int, e *Event) string {
 func (c *Comparer) same(column *Column, a arrow.Array, row int, e *Event) bool {
 	switch {
 	case column.str != nil:
-		return Text(a, row) == column.str(e)
+		return Text(a, row) == *column.str(e)
 	case column.num != nil:
 		return number(a, row) == column.num(e)
 	case column.list != nil:
@@ -60,13 +60,13 @@ func (c *Comparer) same(column *Column, a arrow.Array, row int, e *Event) bool {
 		for i := start; i < end; i++ {
 			c.list = append(c.list, Text(list.ListValues(), int(i)))
 		}
-		return slices.Equal(c.list, column.list(e))
+		return slices.Equal(c.list, *column.list(e))
 	case column.kv != nil:
 		m, ok := a.(*array.Map)
 		if !ok {
 			return false
 		}
-		want := column.kv(e)
+		want := *column.kv(e)
 		start, end := m.ValueOffsets(row)
 		if int(end-start) != len(want) {
 			return false

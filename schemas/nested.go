@@ -1,7 +1,9 @@
 package schemas
 
 import (
+	"math/bits"
 	"strings"
+	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -14,9 +16,8 @@ type dictBuilder struct {
 	valid   validity
 	codes   []int32
 	entries map[string]*dictEntry
-	recent  [64]*dictEntry // of entries, the last ones by a cheap hash; those of an earlier batch too
-	last    *dictEntry
-	list    []*dictEntry // of the last list
+	recent  [256]*dictEntry // of entries, the last ones by a cheap hash; those of an earlier batch too
+	list    []*dictEntry    // of the last list or map
 	batch   uint32
 	values  *stringBuilder
 }
@@ -32,17 +33,19 @@ const maxDictEntries = 1 << 16
 
 func newDictBuilder() *dictBuilder {
 	return &dictBuilder{
-		entries: make(map[string]*dictEntry), batch: 1, last: &dictEntry{},
+		entries: make(map[string]*dictEntry), batch: 1,
 		values: newStringBuilder(arrow.BinaryTypes.String),
 	}
 }
 
-func (b *dictBuilder) add(s string) {
-	b.valid.valid(len(b.codes))
-	if b.last.batch != b.batch || s != b.last.key {
-		b.last = b.lookup(s)
+// addKey adds key i of a map. Most maps have the same keys in the same places.
+func (b *dictBuilder) addKey(i int, s string) {
+	if i >= len(b.list) {
+		b.list = append(b.list, b.lookup(s)) // the keys before it are there
+	} else if entry := b.list[i]; entry.batch != b.batch || entry.key != s {
+		b.list[i] = b.lookup(s)
 	}
-	b.codes = append(b.codes, b.last.code)
+	b.codes = append(b.codes, b.list[i].code)
 }
 
 // addAll adds a list, which often is the same as the one before.
@@ -58,16 +61,12 @@ func (b *dictBuilder) addAll(values []string) {
 		}
 	}
 	for _, entry := range b.list {
-		b.valid.valid(len(b.codes))
 		b.codes = append(b.codes, entry.code)
 	}
 }
 
 func (b *dictBuilder) lookup(s string) *dictEntry {
-	at := 0
-	if n := len(s); n > 0 {
-		at = (n + int(s[n-1])*5 + int(s[n/2])*17) % len(b.recent)
-	}
+	at := place(s) % uint64(len(b.recent))
 	entry := b.recent[at]
 	if entry == nil || entry.key != s {
 		if entry = b.entries[s]; entry == nil {
@@ -83,14 +82,22 @@ func (b *dictBuilder) lookup(s string) *dictEntry {
 	return entry
 }
 
-func (b *dictBuilder) count() int { return len(b.codes) }
-
-func (b *dictBuilder) fill(rows int) {
-	if n := len(b.codes); n < rows {
-		b.valid.null(n, rows)
-		b.codes = zeros(b.codes, rows-n)
+// place is a cheap hash: of names, most of what tells them apart stands at the end or in the middle.
+func place(s string) uint64 {
+	const word, odd = 8, 0x9e3779b97f4a7c15
+	n := len(s)
+	if n < word {
+		h := uint64(n)
+		for _, c := range []byte(s) {
+			h = h<<7 ^ uint64(c)
+		}
+		return h * odd >> 32
 	}
+	p := unsafe.Pointer(unsafe.StringData(s))
+	return ((load64(p, n-word)^uint64(n))*odd ^ load64(p, (n-word)/2)) * odd >> 32
 }
+
+func (b *dictBuilder) count() int { return len(b.codes) }
 
 func (b *dictBuilder) data(int) arrow.ArrayData {
 	values := b.values.data(0)
@@ -115,20 +122,90 @@ func (b *dictBuilder) reset() {
 	if len(b.entries) > maxDictEntries || b.batch == 0 {
 		clear(b.entries)
 		clear(b.recent[:])
-		b.batch, b.last, b.list = 1, &dictEntry{}, nil
+		b.batch, b.list = 1, nil
 	}
 }
 
+// dictColumn is a column of dictionary-encoded strings. Codes stand at their row, plus one: 0 is for the rows that nothing
+// was said of. What is told of a value that is as the one before is on one line of the processor's cache.
 type dictColumn struct {
+	at       uintptr // of the string in an Event
+	codes    []int32 // of a row and, for a while, more
+	last     string  // the value before; empty at the beginning of a batch
+	lastCode int32
+	done     int    // rows whose codes are final
+	marks    []byte // a bit for each of these that is not null
 	*dictBuilder
-	get func(*Event) string
+}
+
+func (c *dictColumn) put(s string, row int) {
+	if s != c.last {
+		entry := c.lookup(s)
+		c.last, c.lastCode = entry.key, entry.code+1
+	}
+	if row >= len(c.codes) {
+		c.grow(row + 1)
+	}
+	c.codes[row] = c.lastCode
 }
 
 func (c *dictColumn) append(e *Event, row int) {
-	if s := c.get(e); s != "" {
-		c.fill(row)
-		c.add(s)
+	if s := *(*string)(unsafe.Add(unsafe.Pointer(e), c.at)); s != "" {
+		c.put(s, row)
 	}
+}
+
+// grow makes room for so many rows, and as many again.
+func (c *dictColumn) grow(rows int) {
+	const least = 64
+	n := len(c.codes)
+	if rows = max(rows, 2*n, least); rows > cap(c.codes) {
+		c.codes = append(make([]int32, 0, rows), c.codes...)
+	}
+	c.codes = c.codes[:rows]
+	clear(c.codes[n:])
+}
+
+// fill makes the codes of all rows final.
+func (c *dictColumn) fill(rows int) {
+	if c.done == rows {
+		return
+	}
+	if len(c.codes) < rows {
+		c.grow(rows)
+	}
+	c.codes = c.codes[:rows]
+	if c.done&7 != 0 {
+		c.finish(min(rows, c.done|7+1)) // to the end of the byte that was begun
+	}
+	for c.done < rows {
+		c.marks = append(c.marks, 0)
+		c.finish(min(rows, c.done+8))
+	}
+	c.dictBuilder.codes = c.codes
+	if c.valid.nulls > 0 {
+		c.valid.bits = c.marks
+	}
+}
+
+// finish makes the codes up to a row final, which have their bits in one byte.
+func (c *dictColumn) finish(to int) {
+	codes, marks, first := c.codes[c.done:to], uint32(0), c.done&7
+	for i, code := range codes {
+		is := uint32(code|-code) >> 31 // 1 unless it is 0
+		marks |= is << i
+		codes[i] = code - int32(is)
+	}
+	c.marks[len(c.marks)-1] |= byte(marks << first)
+	c.valid.nulls += len(codes) - bits.OnesCount32(marks)
+	c.done = to
+}
+
+func (c *dictColumn) reset() {
+	c.codes, c.dictBuilder.codes, c.marks = c.codes[:0], nil, c.marks[:0]
+	c.last, c.done = "", 0
+	c.valid = validity{}
+	c.dictBuilder.reset()
 }
 
 // valueBuilder builds the values of lists, plain or as codes of a dictionary.
@@ -183,14 +260,12 @@ func (b *listBuilder[V]) reset() {
 
 type listColumn[V valueBuilder] struct {
 	listBuilder[V]
-	get func(*Event) []string
+	get func(*Event) *[]string
 }
 
 func (c *listColumn[V]) append(e *Event, row int) {
-	if values := c.get(e); len(values) > 0 {
-		c.fill(row)
-		c.add(values)
-	}
+	c.fill(row)
+	c.add(*c.get(e))
 }
 
 // mapData assembles a map array from the arrays of its keys and values.
@@ -213,7 +288,7 @@ func writeMap(s *streamWriter, offsets []int32, keys *dictBuilder) {
 }
 
 type mapColumn struct {
-	get     func(*Event) []KeyValue
+	get     func(*Event) *[]KeyValue
 	dt      *arrow.MapType
 	offsets []int32
 	keys    *dictBuilder
@@ -221,13 +296,10 @@ type mapColumn struct {
 }
 
 func (c *mapColumn) append(e *Event, row int) {
-	entries := c.get(e)
-	if len(entries) == 0 {
-		return
-	}
+	entries := *c.get(e)
 	c.fill(row)
 	for i := range entries {
-		c.keys.add(entries[i].Key)
+		c.keys.addKey(i, entries[i].Key)
 		c.values.add(entries[i].Value)
 	}
 	c.offsets = append(c.offsets, int32(c.keys.count()))
@@ -253,7 +325,7 @@ func (c *mapColumn) reset() {
 }
 
 type mapListColumn struct {
-	get     func(*Event) []KeyValues
+	get     func(*Event) *[]KeyValues
 	dt      *arrow.MapType
 	offsets []int32
 	keys    *dictBuilder
@@ -261,13 +333,10 @@ type mapListColumn struct {
 }
 
 func (c *mapListColumn) append(e *Event, row int) {
-	entries := c.get(e)
-	if len(entries) == 0 {
-		return
-	}
+	entries := *c.get(e)
 	c.fill(row)
 	for i := range entries {
-		c.keys.add(entries[i].Key)
+		c.keys.addKey(i, entries[i].Key)
 		c.values.add(entries[i].Values)
 	}
 	c.offsets = append(c.offsets, int32(c.keys.count()))
