@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,7 @@ type span struct {
 	from  int64
 	drop  bool // another one knows better
 	stale bool // it is not known how long it held
+	again bool // somebody saw a version that was known before
 }
 
 // resolve works out what an object was over time of everything that was said of it: entries in their order. It depends
@@ -32,17 +34,18 @@ func resolve(entries []*entry, wipes []int64) []*Item {
 	case len(spans) == 0:
 		return nil
 	case one:
-		spans = ofObject(spans)
+		spans = ofObject(spans, len(wipes) > 0)
 	default:
+		adopt(spans)
 		// Objects that had the name one after the other.
-		slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.uid, b.uid) })
+		slices.SortStableFunc(spans, func(a, b span) int { return strings.Compare(a.uid, b.uid) })
 		var all []span
 		for len(spans) > 0 {
 			n := 1
 			for n < len(spans) && spans[n].uid == spans[0].uid {
 				n++
 			}
-			all = append(all, ofObject(spans[:n:n])...)
+			all = append(all, ofObject(spans[:n:n], len(wipes) > 0)...)
 			spans = spans[n:]
 		}
 		spans = all
@@ -57,12 +60,15 @@ func resolve(entries []*entry, wipes []int64) []*Item {
 	return f.line
 }
 
-// ofObject gives the entries of one object, those with a uid, their times.
-func ofObject(spans []span) []span {
+// ofObject gives the entries of one object, those with a uid, their times. wiped says that the cluster was removed at some
+// time.
+func ofObject(spans []span, wiped bool) []span {
 	if spans[0].uid == "" {
 		return spans
 	}
-	spans = split(spans)
+	if len(spans) > 1 || wiped {
+		spans = split(spans)
+	}
 	versions := make([]*span, 0, len(spans))
 	for i := range spans {
 		if s := &spans[i]; s.rev != 0 {
@@ -81,7 +87,7 @@ func ofObject(spans []span) []span {
 func split(spans []span) []span {
 	for i, n := 0, len(spans); i < n; i++ {
 		e := spans[i].entry
-		if e.last == 0 || len(spans) == 1 {
+		if e.last == 0 {
 			continue
 		}
 		last := *e
@@ -104,13 +110,8 @@ func inexact(s *span) int {
 }
 
 // order sets the times of versions of an object, which come by resource version.
-func order(versions []*span) {
-	versions = slices.DeleteFunc(versions, func(s *span) bool { return s.drop })
-	for i := 1; i < len(versions); i++ {
-		// Of one version, the first to say so exactly, or else the first.
-		versions[i].drop = versions[i].rev == versions[i-1].rev
-	}
-	versions = slices.DeleteFunc(versions, func(s *span) bool { return s.drop })
+func order(all []*span) {
+	versions := once(all)
 	// A version was there when a later one was.
 	next := int64(math.MaxInt64)
 	for _, s := range slices.Backward(versions) {
@@ -124,13 +125,36 @@ func order(versions []*span) {
 	between(versions)
 	// Who looked at an earlier version later was given the wrong time.
 	next = math.MaxInt64
-	for _, s := range slices.Backward(versions) {
-		if s.drop {
+	above := next // of the versions above this one
+	for i, s := range slices.Backward(all) {
+		if i == len(all)-1 || all[i+1].rev != s.rev {
+			above = next
+		}
+		switch {
+		case s.drop:
+		case s.again:
+			s.drop = s.from >= above
+		default:
+			s.drop = s.from >= next
+			next = min(next, s.from)
+		}
+	}
+}
+
+// once returns the versions, each once: the first to say so exactly, or else the first. Who saw one again later confirms
+// that the object was as it had been: what was recorded between, and could not be followed, changed nothing that lasts.
+func once(all []*span) []*span {
+	versions := make([]*span, 0, len(all))
+	for _, s := range all {
+		n := len(versions)
+		if n == 0 || versions[n-1].rev != s.rev {
+			versions = append(versions, s)
 			continue
 		}
-		s.drop = s.from >= next
-		next = min(next, s.from)
+		s.again = s.from > versions[n-1].from
+		s.drop = !s.again
 	}
+	return versions
 }
 
 // between puts what somebody saw between the versions whose time is exact.
@@ -160,40 +184,6 @@ func between(versions []*span) {
 			s.drop = s.from >= after[i] || s.item.Object.same(last)
 		}
 	}
-}
-
-// death finds when the object was deleted, and drops what is said of it later: it does not come back.
-func death(spans []span) {
-	var exact, other *span
-	alive := int64(math.MinInt64)
-	for i := range spans {
-		switch s := &spans[i]; {
-		case s.drop, !s.item.gone && !s.item.exact():
-		case !s.item.gone:
-			alive = max(alive, s.from)
-		case s.item.exact():
-			exact = earlier(exact, s)
-		default:
-			other = earlier(other, s)
-		}
-	}
-	dead := exact
-	if dead == nil && other != nil {
-		dead = other
-		dead.from = max(dead.from, alive+1) // somebody noticed, and said since when too early
-	}
-	for i := range spans {
-		if s := &spans[i]; dead != nil && s != dead && (s.item.gone || s.from >= dead.from) {
-			s.drop = true
-		}
-	}
-}
-
-func earlier(a, b *span) *span {
-	if a == nil || b.from < a.from {
-		return b
-	}
-	return a
 }
 
 // presume sees to it that an object whose first known change is no creation was something else before.
@@ -312,7 +302,7 @@ func (i *Item) copy() *Item {
 
 // gap marks what was last known of the object before it was seen to be something else.
 func (f *folder) gap(s *span) {
-	if s.seen == 0 || s.seen >= s.from || s.item.exact() {
+	if s.seen == 0 || s.seen >= s.from || s.item.exact() || s.again {
 		return
 	}
 	now := f.now()

@@ -106,13 +106,13 @@ func (t *table) remove(key Key) {
 }
 
 // insert adds what was said of the object; false if it was said before.
-func (o *object) insert(e *entry) bool {
+func (o *object) insert(e *entry, wipes []int64) bool {
 	n := len(o.entries)
 	if slices.ContainsFunc(o.entries, func(k *entry) bool { return k.covers(e) }) {
 		return false
 	}
 	if n == 0 || o.entries[n-1].compare(e) < 0 {
-		if n == 0 || !o.entries[n-1].extend(e) {
+		if n == 0 || wipedBetween(wipes, o.entries[n-1].item.From, e.item.From) || !o.entries[n-1].extend(e) {
 			o.entries = append(o.entries, e)
 		}
 		return true
@@ -122,6 +122,11 @@ func (o *object) insert(e *entry) bool {
 		o.entries = slices.Insert(o.entries, i, e)
 	}
 	return !found
+}
+
+// wipedBetween says whether the cluster was removed between two times.
+func wipedBetween(wipes []int64, from, until int64) bool {
+	return slices.ContainsFunc(wipes, func(at int64) bool { return from <= at && at <= until })
 }
 
 // extend takes the next version of an object into the run if it says the same: most changes of nodes, pods and replica
@@ -160,7 +165,7 @@ func (o *object) say(e *entry, wipes []int64) (before []*Item, since int64, chan
 	before = o.items()
 	if o.follows(e, wipes) {
 		n := len(o.entries)
-		if !o.insert(e) || len(o.entries) == n || e.item.plain() && before[len(before)-1].Object.same(e.item.Object) {
+		if !o.insert(e, wipes) || len(o.entries) == n || e.item.plain() && before[len(before)-1].Object.same(e.item.Object) {
 			return before, 0, false
 		}
 		// Readers know only of what was before; nobody else appends.
@@ -168,7 +173,7 @@ func (o *object) say(e *entry, wipes []int64) (before []*Item, since int64, chan
 		o.line.Store(&line)
 		return before, e.item.From, true
 	}
-	if !o.insert(e) {
+	if !o.insert(e, wipes) {
 		return before, 0, false
 	}
 	since, changed = o.settle(wipes)

@@ -21,7 +21,7 @@ func outdated(known *context.Item, dumped *context.Object) bool {
 	if err != nil || err2 != nil {
 		return false
 	}
-	return k > d || k == d && known.Stale // it has changed since that version
+	return k > d
 }
 
 // Operation is what a step does to what is known.

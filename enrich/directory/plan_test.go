@@ -190,15 +190,18 @@ func TestPlanHeals(t *testing.T) {
 	carry(t, store, plan(role2, 1000))
 	key := context.Key{Kind: context.ClusterRole, Name: "r"}
 	store.Apply("prod", context.Change{Key: key, From: 2000, Stale: true, Source: context.SourceAudit}, context.Change{Doubt: true, From: 2000, Source: context.SourceAudit})
-	if p := plan(role2, 3000)(); p.Outdated != 1 || len(p.Steps) != 0 {
+	if p := plan(role1, 3000)(); p.Outdated != 1 || p.Count(Change) != 0 {
 		t.Errorf("a dump of before the change: %s", p)
 	}
-	p := carry(t, store, plan(touch, 3000))
+	p := carry(t, store, plan(role2, 3000))
 	expectSteps(t, p, "change ClusterRole r")
 	if len(p.Complete) != 2 {
 		t.Errorf("known again: %v", p.Complete)
 	}
 	if item := store.Cluster("prod").Find(key, 3000); item == nil || item.Stale {
 		t.Errorf("got %+v", item)
+	}
+	if item := store.Cluster("prod").Find(key, 2999); item == nil || !item.Stale {
+		t.Errorf("before it was seen again: %+v", item)
 	}
 }
