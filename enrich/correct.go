@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -83,12 +84,13 @@ func (s *Service) correct(ctx context.Context, owned map[int32]bool) ([]correcte
 
 // startPass starts a pass over the partitions whose rows may be wrong.
 func (s *Service) startPass(ctx context.Context, owned map[int32]bool) error {
-	spans := map[int32]*span{}
+	spans, tooLate := map[int32]*span{}, map[string]bool{}
 	for number := range owned {
 		p := s.partition(number)
 		settled := s.settlement() // before the changes are counted: none of them may be missing
 		news, upTo := s.known.after(p.handled)
-		since := p.affected(news, s.cfg.CorrectWithin, s.tooLate)
+		since, late := p.affected(news, s.cfg.CorrectWithin)
+		maps.Copy(tooLate, late)
 		if len(since) == 0 {
 			p.handled, p.settled, p.took = upTo, settled, nil
 			continue
@@ -99,6 +101,7 @@ func (s *Service) startPass(ctx context.Context, owned map[int32]bool) error {
 	if len(spans) == 0 {
 		return nil
 	}
+	s.tooLate(slices.Sorted(maps.Keys(tooLate)))
 	if err := s.locate(ctx, spans); err != nil {
 		return err
 	}
@@ -108,11 +111,14 @@ func (s *Service) startPass(ctx context.Context, owned map[int32]bool) error {
 	return nil
 }
 
-// tooLate notes that something became known so late that not all rows are corrected.
-func (s *Service) tooLate(cluster string) {
-	s.metrics.tooLate.Inc()
-	s.deps.Logger.Warn("context became known so late that older rows stay as they are; enrich.correct_within says how late it may be",
-		"cluster", cluster, "correct_within", s.cfg.CorrectWithin)
+// tooLate notes that something became known so late that not all rows of clusters are corrected, if they have older ones.
+func (s *Service) tooLate(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	s.metrics.tooLate.Add(float64(len(names)))
+	s.deps.Logger.Warn("something became known of times so long ago that rows from then stay as they are; enrich.correct_within says how far back rows are corrected",
+		"clusters", names[:min(len(names), 10)], "correct_within", s.cfg.CorrectWithin.String())
 }
 
 // endPass takes note that a pass is over; its records are in ready of correct.
@@ -287,7 +293,7 @@ func (w *rewriter) record(ctx context.Context, c *correction, r *kgo.Record, spa
 	}
 	for row := range int(batch.NumRows()) {
 		since, ok := span.since[schemas.Text(names, row)]
-		if !ok {
+		if !ok { // of a cluster that affected does not know
 			if since, ok = span.since[clusters.Organization]; !ok {
 				continue
 			}

@@ -26,16 +26,20 @@ func (s *Service) own(numbers []int32) {
 	}
 }
 
-// disown notes that partitions are no longer ours; with nil, all.
+// disown notes that partitions are no longer ours. There may be none: a rebalance that takes nothing away says so too.
 func (s *Service) disown(numbers []int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if numbers == nil {
-		clear(s.owned)
-	}
 	for _, n := range numbers {
 		delete(s.owned, n)
 	}
+}
+
+// disownAll is for the end of a session.
+func (s *Service) disownAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.owned)
 }
 
 // readopt makes all partitions that are ours as if they were so since shortly: what was corrected in an aborted transaction is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 	"time"
 
@@ -115,30 +116,37 @@ func (p *partition) committed(batches []batchOf, versions map[int64]int64) {
 }
 
 // affected returns from when on rows of each cluster may be wrong because of what became known; none if there are no rows
-// that late. What is older than within is left as it is.
-func (p *partition) affected(news []late, within time.Duration, tooLate func(cluster string)) map[string]int64 {
+// that late. What is older than within is left as it is: tooLate are the clusters that may have such rows.
+func (p *partition) affected(news []late, within time.Duration) (since map[string]int64, tooLate map[string]bool) {
 	p.flushNewest()
-	since := map[string]int64{}
-	for _, l := range append(news, p.took...) {
-		newest, ok := p.newest[l.cluster]
-		if l.cluster == clusters.Organization {
-			for _, t := range p.newest {
-				newest, ok = max(newest, t), true
-			}
-		}
-		if !ok || newest < l.from() {
-			continue
+	since, tooLate = map[string]int64{}, map[string]bool{}
+	note := func(l *late, cluster string, newest int64) {
+		if newest < l.from() {
+			return
 		}
 		from := l.since
 		if oldest := newest - within.Microseconds(); from < oldest {
-			from = oldest
-			tooLate(l.cluster)
+			from, tooLate[cluster] = oldest, true
 		}
-		if known, ok := since[l.cluster]; !ok || from < known {
-			since[l.cluster] = from
+		if known, ok := since[cluster]; !ok || from < known {
+			since[cluster] = from
 		}
 	}
-	return since
+	for _, l := range append(news, p.took...) {
+		if newest, ok := p.newest[l.cluster]; ok {
+			note(&l, l.cluster, newest)
+		}
+		if l.cluster != clusters.Organization {
+			continue
+		}
+		newest := int64(math.MinInt64)
+		for cluster, t := range p.newest {
+			note(&l, cluster, t)
+			newest = max(newest, t)
+		}
+		note(&l, l.cluster, newest) // of clusters with rows too old to be remembered
+	}
+	return since, tooLate
 }
 
 // add enriches records, which follow one another. It waits for context until patience ends. An error is fatal: the service

@@ -134,7 +134,7 @@ func (s *Service) session(ctx context.Context) error {
 	}
 	defer session.Close()
 	s.client = session.Client()
-	defer s.disown(nil)
+	defer s.disownAll()
 	if err := s.checkPartitions(ctx, session.Client()); err != nil {
 		return err
 	}

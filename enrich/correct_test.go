@@ -1,0 +1,87 @@
+package enrich
+
+import (
+	"maps"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	clusters "github.com/auditmill/auditmill/enrich/context"
+)
+
+// What is learned of the whole organization concerns the rows of each cluster, also of one that has news of its own.
+func TestAffected(t *testing.T) {
+	p := &partition{newest: map[string]int64{"a": 1000e6, "b": 5000e6}}
+	news := []late{
+		{cluster: "a", kind: clusters.Pod, since: 900e6},
+		{cluster: clusters.Organization, kind: clusters.Person, since: 800e6},
+		{cluster: "b", kind: clusters.Pod, since: 5001e6}, // no row is that late
+		{cluster: "gone", kind: clusters.Pod, since: 1},   // of which there is no row
+	}
+	p.took = []late{{cluster: clusters.Organization, kind: clusters.Range, since: 950e6}}
+	since, tooLate := p.affected(news, time.Hour)
+	want := map[string]int64{"a": 800e6, "b": 1400e6, clusters.Organization: 1400e6}
+	if !maps.Equal(since, want) {
+		t.Errorf("since %v, want %v", since, want)
+	}
+	if want := map[string]bool{"b": true, clusters.Organization: true}; !maps.Equal(tooLate, want) {
+		t.Errorf("too late of %v, want %v", tooLate, want)
+	}
+}
+
+// Partitions come and go, and in the end nobody sends anything any more: what becomes known then corrects all rows.
+func TestCorrectionAfterRebalance(t *testing.T) {
+	b := newBed(t)
+	b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
+	cfg := b.config("a")
+	cfg.CorrectInterval = 0
+	stop := b.start(cfg)
+	n := 0
+	produce := func(events int) {
+		for range events {
+			b.produce(reading(t, "prod", strconv.Itoa(n), moment.Add(time.Duration(n)*time.Second)))
+			n++
+		}
+		b.finals(func(all map[string]*final) bool { return len(all) == n })
+	}
+	produce(20)
+	for i := range 3 {
+		cfg.Instance = "b" + strconv.Itoa(i)
+		leave := b.start(cfg)
+		b.members(2)
+		produce(10)
+		if err := leave(); err != nil {
+			t.Fatal(err)
+		}
+		b.members(1)
+	}
+	b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
+	b.finals(func(all map[string]*final) bool {
+		right := 0
+		for _, f := range all {
+			if f.text["grant_agreement"] == "agree" {
+				right++
+			}
+		}
+		return right == n
+	})
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// members waits until the group is stable with so many members.
+func (b *bed) members(n int) {
+	b.t.Helper()
+	for {
+		groups, err := kadm.NewClient(b.client).DescribeGroups(b.t.Context(), DefaultConfig().Group)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if g := groups[DefaultConfig().Group]; g.State == "Stable" && len(g.Members) == n {
+			return
+		}
+	}
+}
