@@ -242,9 +242,9 @@ func TestFinalRowsDoNotDependOnOrder(t *testing.T) {
 			object := strings.NewReplacer(`"uid":"b"`, fmt.Sprintf(`"uid":"b%d"`, i), `"resourceVersion":"7"`, fmt.Sprintf(`"resourceVersion":"%d"`, 10+i)).Replace(podsBinding)
 			records = append(records, granting(t, "prod", at, object))
 		case 15:
-			records = append(records, audited(t, "prod", at, `"level":"Metadata","auditID":"d`+strconv.Itoa(i)+`","verb":"delete","requestURI":"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/pods",
+			records = append(records, audited(t, "prod", at, `"level":"Request","auditID":"d`+strconv.Itoa(i)+`","verb":"delete","requestURI":"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/pods",
 				"user":{"username":"root@corp.example","groups":["system:masters"]},"objectRef":{"resource":"clusterrolebindings","name":"pods","apiGroup":"rbac.authorization.k8s.io","apiVersion":"v1"},
-				"responseStatus":{"code":200},"annotations":{"authorization.k8s.io/decision":"allow"}`))
+				"responseStatus":{"status":"Success","code":200},"annotations":{"authorization.k8s.io/decision":"allow"}`))
 		default:
 			records = append(records, reading(t, "prod", strconv.Itoa(i), at))
 		}

@@ -41,16 +41,17 @@ func (j *Joiner) Join(e *schemas.Event) {
 	if !w.Known {
 		return
 	}
-	e.RightsComplete = truth(w.Complete)
+	complete := w.Complete && !w.Stale
+	e.RightsComplete = truth(complete)
 	if s := w.Standing; s != nil {
 		e.Breadth, e.Dangerous = uint16(s.Breadth), s.Dangerous
 		// Who is not known to be one may still be, as long as bindings may be missing.
-		if s.ClusterAdmin || w.Complete {
+		if s.ClusterAdmin || complete {
 			e.ClusterAdmin = truth(s.ClusterAdmin)
 		}
 	}
 	if i := w.Impersonation; i != nil {
-		if i.Allowed || w.Complete {
+		if i.Allowed || complete {
 			e.ImpersonationAllowed = truth(i.Allowed)
 		}
 		e.ImpersonationGrants = i.Texts

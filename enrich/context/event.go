@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -23,12 +24,17 @@ func (s *Store) Event(cluster string, e *schemas.Event) (since int64, changed bo
 // FromEvent returns what an audit event says has changed: none for nearly all events. Only requests that succeeded and
 // were no dry run count, from the time that they ended. The object that the API server answered with is the truth;
 // without it (level Request) the request is applied to what is known, and without a request (level Metadata) the object
-// is known to have changed, not how. An error says what could not be followed; what it returns besides still holds.
+// is known to have changed, not how. What a request did that ran out of time is not known either. An error says what
+// could not be followed; what it returns besides still holds.
 func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
-	if e.Stage != "ResponseComplete" || e.Code < 200 || e.Code > 299 || !writes(e.Verb) {
+	if !over(e) || !writes(e.Verb) {
 		return nil, nil
 	}
+	failed := e.Code < 200 || e.Code > 299
 	switch {
+	case failed && !maybe(e):
+		return nil, nil
+	case failed:
 	case e.IssuedCredentialID != "":
 		return issued(e), nil
 	case e.APIGroup == "certificates.k8s.io":
@@ -38,7 +44,13 @@ func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
 	if !ok {
 		return nil, nil
 	}
-	changes, err := w.changes()
+	var changes []Change
+	var err error
+	if failed {
+		changes, err = w.failed()
+	} else {
+		changes, err = w.changes()
+	}
 	by := strings.Clone(e.Actor) // which is valid until the next event only
 	for i := range changes {
 		changes[i].By = by
@@ -53,6 +65,9 @@ func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
 // write is a request that changed something, as an event records it.
 type write struct {
 	verb, subresource string
+	level             string
+	code              uint16
+	status            string // Success, if the answer is no object
 	key               Key
 	at                int64
 	uid               string
@@ -60,6 +75,7 @@ type write struct {
 	raw               []byte
 	query             url.Values
 	request, response []byte // JSON; nil if the event has none
+	blind             bool   // the event may have left out the request
 	known             *Cluster
 	pool              *pool
 }
@@ -73,8 +89,12 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 		return nil, false
 	}
 	w := &write{
-		verb: e.Verb, subresource: subresource, at: cmp.Or(e.StageTime, e.EventTime), uid: e.ObjectUID, user: e.User, raw: e.Raw,
+		verb: e.Verb, subresource: subresource, level: e.Level, code: e.Code, at: cmp.Or(e.StageTime, e.EventTime), uid: e.ObjectUID, user: e.User, raw: e.Raw,
 		known: s.Cluster(cluster), pool: &s.pool,
+	}
+	w.status, w.blind = e.Status, e.Level == "Metadata" || truncated(e)
+	if e.Verb == "create" {
+		w.uid = "" // which may be what the body made up; the API server gives another
 	}
 	w.key = Key{Kind: kind, Name: strings.Clone(e.Name)}
 	if kind.Namespaced() {
@@ -82,11 +102,71 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 	}
 	_, query, _ := strings.Cut(e.RequestURI, "?")
 	w.query, _ = url.ParseQuery(query) // what of it cannot be read, the API server could not either
-	if w.query.Get("dryRun") != "" {
+	if w.dry() {
 		return nil, false
 	}
 	w.response = body(e.Raw, "responseObject")
 	return w, true
+}
+
+// over says that nothing more is to be heard of a request.
+func over(e *schemas.Event) bool { return e.Stage == "ResponseComplete" || e.Stage == "Panic" }
+
+// maybe says whether a request that failed may have changed something nevertheless: when time was up it may have been heard
+// already, and of many objects some may be gone.
+func maybe(e *schemas.Event) bool {
+	switch {
+	case e.Decision == "forbid":
+		return false
+	case e.Code < 200, e.Code >= 500:
+		return true
+	case e.Verb != "deletecollection":
+		return false
+	}
+	switch e.Code {
+	case 400, 401, 405, 415, 429: // it did not begin
+		return false
+	}
+	return true
+}
+
+// truncated says that the event was too large, and has lost its bodies.
+func truncated(e *schemas.Event) bool {
+	return slices.ContainsFunc(e.Annotations, func(a schemas.KeyValue) bool {
+		return a.Key == "audit.k8s.io/truncated" && a.Value == "true"
+	})
+}
+
+// dry says that a request was only tried. The options of a deletion are those of the body, if there is one, and not those
+// of the query.
+func (w *write) dry() bool {
+	if w.verb == "delete" || w.verb == "deletecollection" {
+		if options := w.asked(); options != nil {
+			list, ok := jsonscan.Get(options, "dryRun")
+			if !ok || list[0] != '[' {
+				return false
+			}
+			it := jsonscan.Array(list)
+			return it.Next()
+		}
+		if w.blind {
+			return false // that is not known
+		}
+	}
+	return w.query.Get("dryRun") != ""
+}
+
+// failed returns what a request may have changed that failed.
+func (w *write) failed() ([]Change, error) {
+	if w.key.Kind > Namespace || w.subresource != "" {
+		return nil, nil // these come and go
+	}
+	err := fmt.Errorf("it failed with code %d, maybe too late", w.code)
+	if w.verb == "deletecollection" {
+		return w.some(true), err
+	}
+	w.uid = "" // as asked
+	return w.unknown(), err
 }
 
 // matters says whether a write to a subresource can change what is kept of an object.
@@ -187,7 +267,7 @@ func (w *write) now(object *wire) []Change {
 	if object.terminates() {
 		return []Change{{Key: key, From: w.at, UID: o.Metadata.UID, Source: SourceAudit}}
 	}
-	if before := w.known.Find(key, w.at-1); !key.Kind.RBAC() && before != nil && !before.Stale && before.Object.same(o) {
+	if before := w.known.Find(key, w.at-1); key.Kind > Namespace && before != nil && !before.Stale && before.Object.same(o) {
 		return nil // most changes of pods and nodes are to nothing that is kept
 	}
 	return []Change{{Key: key, From: w.at, Object: o, Source: SourceAudit}}
@@ -241,12 +321,33 @@ func (w *write) requested() (*wire, error) {
 	if object.name == "" {
 		return nil, errors.New("its name was generated and is not in the event")
 	}
-	// That of the version before.
-	object.Metadata.ResourceVersion = ""
-	if object.Metadata.UID == "" {
+	object.Metadata.ResourceVersion = "" // that of the version before
+	if w.verb == "patch" && w.code != http.StatusCreated {
+		return object, nil
+	}
+	// The API server does not take these from anybody.
+	object.deletion, object.Metadata.UID, object.Metadata.CreationTimestamp = "", "", ""
+	if w.verb == "update" && w.code != http.StatusCreated {
 		object.Metadata.UID = strings.Clone(w.uid)
+		if item := w.before(); item != nil && item.Object != nil {
+			object.is(item.Object)
+		}
 	}
 	return object, nil
+}
+
+// is gives an object what no request changes of it.
+func (w *wire) is(before *Object) {
+	if before.terminating {
+		w.deletion = before.Metadata.CreationTimestamp // whenever that was
+		if w.deletion == "" {
+			w.deletion = "?"
+		}
+	}
+	w.Metadata.CreationTimestamp = before.Metadata.CreationTimestamp
+	if w.Metadata.UID == "" {
+		w.Metadata.UID = before.Metadata.UID
+	}
 }
 
 // before returns what was known of the object before the write, so that it does not matter whether it is known already.
@@ -257,6 +358,10 @@ func (w *write) patched() (*wire, error) {
 	item := w.before()
 	apply := isApply(w.asked())
 	switch {
+	case apply && w.code == http.StatusCreated:
+		return parseObject(w.asked())
+	case item == nil && apply && w.code == http.StatusOK:
+		return nil, errors.New("an apply of an object that existed before")
 	case item == nil && apply && !w.known.Complete(w.key.Kind, w.at-1):
 		return nil, errors.New("an apply of an object that may have existed before")
 	case item == nil && apply:
@@ -264,108 +369,13 @@ func (w *write) patched() (*wire, error) {
 	case item == nil, item.Stale, item.Object == nil:
 		return nil, errors.New("a patch of an object that is not known")
 	}
-	return patch(w.key, item.Object, w.asked())
+	object, err := patch(w.key, item.Object, w.asked(), w.user == aggregator)
+	if err != nil {
+		return nil, err
+	}
+	object.is(item.Object)
+	return object, nil
 }
 
-func (w *write) deleted() ([]Change, error) {
-	if w.key.Name == "" {
-		return w.unknown(), errors.New("the event does not say which")
-	}
-	object, err := w.answer()
-	switch {
-	case err != nil:
-		return w.unknown(), err
-	case object != nil && object.deletion != "" && !object.terminates():
-		return w.now(object), nil // it goes when its finalizers are done, or its time is up
-	case w.response == nil && w.key.Kind == Namespace:
-		return nil, nil // it goes when it is empty, as a later event says
-	case w.response == nil && w.key.Kind == Pod && !w.last():
-		return w.unknown(), nil // it has been asked to go; its node says when it is gone
-	}
-	change := Change{Key: w.key, From: w.at, UID: strings.Clone(w.uid), Source: SourceAudit}
-	if object != nil {
-		change.UID = object.Metadata.UID
-	} else if uid := textAt(w.response, "details", "uid"); uid != "" {
-		change.UID = strings.Clone(uid)
-	}
-	return []Change{change}, nil
-}
-
-// textAt returns the string that a member of a member of an object is, "" if there is none.
-func textAt(object []byte, member, of string) string {
-	inner, ok := jsonscan.Get(object, member)
-	if !ok || inner[0] != '{' {
-		return ""
-	}
-	value, ok := jsonscan.Get(inner, of)
-	if !ok {
-		return ""
-	}
-	text, _ := jsonscan.String(value)
-	return text
-}
-
-// last says that the request is the last of those that delete a pod.
-func (w *write) last() bool { return w.force() || strings.HasPrefix(w.user, "system:node:") }
-
-// force says that what is deleted is not given time.
-func (w *write) force() bool {
-	grace, ok := jsonscan.Get(w.asked(), "gracePeriodSeconds")
-	return ok && string(grace) == "0" || w.query.Get("gracePeriodSeconds") == "0"
-}
-
-// stays says whether an object is still there after it was deleted with others.
-func (w *write) stays(object *wire) bool {
-	return object.finalizers || w.key.Kind == Pod && object.pod.Node != "" && !object.ended && !w.force()
-}
-
-// collection returns what a deletecollection deleted: the list of the answer, as it was before.
-func (w *write) collection() ([]Change, error) {
-	items, ok := jsonscan.Get(w.response, "items")
-	switch {
-	case ok && items[0] == '[':
-		return w.listed(items)
-	case ok && string(items) == "null":
-		return nil, nil
-	}
-	selected := w.query.Get("labelSelector") != "" || w.query.Get("fieldSelector") != ""
-	var changes []Change
-	for item := range w.known.Objects(w.key.Kind, w.at-1) {
-		if w.key.Namespace == item.Key.Namespace && !w.keeps(item.Object) {
-			stale := selected || w.key.Kind == Pod && !w.force()
-			changes = append(changes, Change{Key: item.Key, From: w.at, Stale: stale, Source: SourceAudit})
-		}
-	}
-	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })
-	if w.key.Kind.RBAC() {
-		changes = append(changes, Change{From: w.at, Doubt: true, Source: SourceAudit}) // there may be others, not known yet
-	}
-	if selected && w.key.Kind <= Namespace {
-		return changes, errors.New("the event does not say which of the objects were deleted")
-	}
-	return changes, nil
-}
-
-// keeps is stays for what is known of an object.
-func (w *write) keeps(o *Object) bool {
-	return o != nil && (o.held || o.Pod != nil && o.Pod.Node != "" && !w.force())
-}
-
-// listed returns the deletion of the objects of a list.
-func (w *write) listed(items []byte) (changes []Change, err error) {
-	for it := jsonscan.Array(items); it.Next(); {
-		object, err := parseObject(it.Value())
-		if err != nil {
-			return append(changes, Change{From: w.at, Doubt: true, Source: SourceAudit}), fmt.Errorf("responseObject.items: %w", err)
-		}
-		if w.stays(object) {
-			continue
-		}
-		key := Key{Kind: w.key.Kind, Name: object.name}
-		if w.key.Kind.Namespaced() {
-			key.Namespace = object.namespace
-		}
-		changes = append(changes, Change{Key: key, From: w.at, UID: object.Metadata.UID, Source: SourceAudit})
-	}
-	return changes, nil
-}
+// aggregator is the controller that gathers the rules of cluster roles. It applies rules, and nothing else.
+const aggregator = "system:serviceaccount:kube-system:clusterrole-aggregation-controller"

@@ -26,8 +26,47 @@ func TestWrites(t *testing.T) {
 		{"read", []event{{verb: "get", at: 20, response: role("r", 2, "", "list")}}, "get"},
 		{"updated, level Request", []event{{verb: "update", at: 20, request: role("r", 1, "", "list")}}, "list"},
 		{"deleted", []event{{verb: "delete", at: 20, response: `{"kind":"Status","details":{"uid":"uid-r"}}`}}, "-"},
-		{"deleted, level Metadata", []event{{verb: "delete", at: 20}}, "-"},
-		{"another deleted", []event{{verb: "delete", at: 20, response: `{"kind":"Status","details":{"uid":"other"}}`}}, "get"},
+		{"deleted, level Request", []event{{verb: "delete", at: 20, level: "Request", status: "Success"}}, "-"},
+		{
+			"deleted, of options that the audit policy leaves out only the query",
+			[]event{{verb: "delete", at: 20, level: "Request", status: "Success", query: "propagationPolicy=Background"}},
+			"-",
+		},
+		{"deletion tried", []event{{verb: "delete", at: 20, query: "dryRun=All", response: `{"kind":"Status","details":{"uid":"uid-r"}}`}}, "get"},
+		{
+			"deletion tried, as the body says",
+			[]event{{verb: "delete", at: 20, request: `{"kind":"DeleteOptions","dryRun":["All"]}`, response: `{"kind":"Status","details":{"uid":"uid-r"}}`}},
+			"get",
+		},
+		{
+			"deletion that the query calls a trial, and the body does not",
+			[]event{{verb: "delete", at: 20, query: "dryRun=All", request: `{"kind":"DeleteOptions"}`, response: `{"kind":"Status","details":{"uid":"uid-r"}}`}},
+			"-",
+		},
+		{
+			"deletion of all tried, as the body says",
+			[]event{{
+				verb: "deletecollection", at: 20, request: `{"kind":"DeleteOptions","dryRun":["All"]}`,
+				response: `{"kind":"ClusterRoleList","items":[{"metadata":{"name":"r","uid":"uid-r"}}]}`,
+			}},
+			"get",
+		},
+		{
+			"updated, level Request, with what only the API server says",
+			[]event{{
+				verb: "update", at: 20, uid: "uid-r",
+				request: role("r", 1, `,"creationTimestamp":"2019-01-01T00:00:00Z","deletionTimestamp":"2020-01-01T00:00:00Z"`, "list"),
+			}},
+			"list",
+		},
+		{
+			"created, level Request, with the uid of another",
+			[]event{
+				{verb: "delete", at: 19, level: "Request", status: "Success"},
+				{verb: "create", code: 201, at: 20, uid: "uid-r", request: role("r", 1, "", "list")},
+			},
+			"list",
+		},
 		{
 			"deletion waits for finalizers",
 			[]event{{verb: "delete", at: 20, response: role("r", 2, terminating+`,"finalizers":["x"]`, "get")}},
@@ -115,6 +154,13 @@ func TestUnknown(t *testing.T) {
 		{"patch of another", event{verb: "patch", name: "q", request: `{"rules":[]}`}, "get", "is not known"},
 		{"apply that leaves the rules out", event{verb: "patch", name: "r", request: `{"kind":"ClusterRole","apiVersion":"v1"}`}, "get ?", "leaves out a list"},
 		{"answer of another shape", event{verb: "update", name: "r", response: `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","rules":7}`}, "get ?", "responseObject: rules: want an array, got 7"},
+		{"strategic or not", event{verb: "patch", name: "r", request: `{"$patch":"replace","rules":[]}`}, "get ?", "directives"},
+		{"deleted or tried", event{verb: "delete", name: "r", level: "Metadata", status: "Success"}, "get ?", "whether it is gone"},
+		{"deleted, maybe later", event{verb: "delete", name: "r", level: "Request"}, "get ?", "whether it is gone"},
+		{"all deleted or tried", event{verb: "deletecollection", level: "Metadata"}, "get ?", "which of the objects"},
+		{"too late", event{verb: "update", name: "r", code: 504, request: role("r", 1, "", "list")}, "get ?", "code 504"},
+		{"panic", event{verb: "update", name: "r", code: 500, stage: "Panic"}, "get ?", "code 500"},
+		{"not all of them", event{verb: "deletecollection", code: 409}, "get ?", "code 409"},
 		{"some deleted", event{verb: "deletecollection", query: "labelSelector=a%3Db"}, "get ?", "which of the objects"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,8 +199,7 @@ func TestPatches(t *testing.T) {
 		{"merge", `{"rules":[{"verbs":["list"]}]}`, "list"},
 		{"merge, removed", `{"rules":null}`, ""},
 		{"merge of labels", `{"metadata":{"labels":{"a":null}}}`, "get watch"},
-		{"strategic", `{"$setElementOrder/x":[],"rules":[{"$patch":"replace"},{"verbs":["list"]}]}`, "list"},
-		{"strategic, all", `{"$patch":"replace","metadata":{"name":"r"},"rules":[{"verbs":["list"]}]}`, "list"},
+		{"strategic", `{"$setElementOrder/x":[],"rules":[{"verbs":["list"]}]}`, "list"},
 		{"apply", `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","rules":[{"verbs":["list"]}]}`, "list"},
 		{"keys count as written", `{"Rules":[{"verbs":["list"]}]}`, "get watch"},
 	} {
@@ -202,7 +247,7 @@ func TestAggregation(t *testing.T) {
 				}
 			}
 		}
-		apply(t, s, event{verb: "delete", resource: "clusterroles", name: "y", at: 15})
+		apply(t, s, event{verb: "delete", resource: "clusterroles", name: "y", at: 15, status: "Success"})
 		if got := verbs(s, "edit", 15); got != "list" {
 			t.Errorf("after a part was deleted: %q", got)
 		}
@@ -223,7 +268,7 @@ func TestAggregation(t *testing.T) {
 		apply(t, s,
 			event{verb: "patch", resource: "clusterroles", name: "view", at: 15, response: role("view", 7, top, "patch")},
 			event{verb: "create", resource: "clusterroles", name: "w", at: 16, response: role("w", 8, label, "watch")},
-			event{verb: "delete", resource: "clusterroles", name: "z", at: 17})
+			event{verb: "delete", resource: "clusterroles", name: "z", at: 17, status: "Success"})
 		if got := verbs(s, "view", 17); !strings.HasPrefix(got, "patch") || !strings.Contains(got, "watch") {
 			t.Errorf("what unknown roles gave is gone: %q", got)
 		}

@@ -20,7 +20,7 @@ type event struct {
 	verb, resource, namespace, name, sub string
 	at                                   int64
 	code                                 uint16 // 200 if it is 0
-	stage                                string
+	stage, level, status                 string
 	query                                string
 	uid                                  string
 	request, response                    string // JSON
@@ -40,7 +40,7 @@ func (e event) schema() *schemas.Event {
 	}
 	return &schemas.Event{
 		Verb: e.verb, APIGroup: group, Resource: e.resource, Subresource: e.sub, Namespace: e.namespace, Name: e.name,
-		ObjectUID: e.uid, EventTime: e.at - 1, StageTime: e.at, Code: cmp.Or(e.code, 200), Stage: cmp.Or(e.stage, "ResponseComplete"),
+		Level: e.level, Status: e.status, ObjectUID: e.uid, EventTime: e.at - 1, StageTime: e.at, Code: cmp.Or(e.code, 200), Stage: cmp.Or(e.stage, "ResponseComplete"),
 		RequestURI: "/apis/x?" + e.query, Raw: []byte("{" + strings.Join(members, ",") + "}"),
 	}
 }

@@ -24,7 +24,9 @@ func isApply(body []byte) bool {
 
 // patch applies the body of a patch to an object: a JSON patch, or an object, which for what is kept means the same as
 // merge patch, strategic merge patch or apply, because the lists of RBAC objects are replaced as a whole by all of them.
-func patch(key Key, object *Object, body []byte) (*wire, error) {
+//
+// partly says that who applies it owns nothing but what the body has.
+func patch(key Key, object *Object, body []byte, partly bool) (*wire, error) {
 	text, err := json.Marshal(object)
 	if err != nil {
 		return nil, err
@@ -37,14 +39,25 @@ func patch(key Key, object *Object, body []byte) (*wire, error) {
 	if err := json.Unmarshal(body, &change); err != nil {
 		return nil, err
 	}
+	held := object.held
 	switch change := change.(type) {
 	case []any:
+		if held, err = jsonPatchHolds(held, change); err != nil {
+			return nil, err
+		}
 		if err := jsonPatch(document, change); err != nil {
 			return nil, err
 		}
 	case map[string]any:
-		if isApply(body) && drops(document, change) {
-			return nil, errors.New("an apply that leaves out a list may have removed it")
+		applies := isApply(body)
+		if applies && drops(document, change, partly) {
+			return nil, errors.New("an apply that leaves out a list, or labels, may have removed it")
+		}
+		if directs(change) {
+			return nil, errors.New("a patch with directives, which mean something in a strategic merge patch alone")
+		}
+		if held, err = mergeHolds(held, change, applies && !partly); err != nil {
+			return nil, err
 		}
 		document = merge(document, change)
 	}
@@ -55,47 +68,112 @@ func patch(key Key, object *Object, body []byte) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.namespace, w.name = key.Namespace, key.Name
+	w.namespace, w.name, w.finalizers = key.Namespace, key.Name, held
+	// Whatever the patch said of these, the API server gave them.
+	w.deletion, w.Metadata.UID, w.Metadata.CreationTimestamp = "", object.Metadata.UID, object.Metadata.CreationTimestamp
 	return w, nil
 }
 
-// drops says whether a list that the object has is missing in the configuration that was applied.
-func drops(document, change map[string]any) bool {
-	for _, field := range []string{"rules", "subjects"} {
-		if _, has := document[field]; has && change[field] == nil {
+var errHeld = errors.New("a patch that may have removed the last finalizer")
+
+// jsonPatchHolds says whether an object has finalizers after a JSON patch.
+func jsonPatchHolds(held bool, operations []any) (bool, error) {
+	for _, o := range operations {
+		operation, _ := o.(map[string]any)
+		path, ok := pointer(operation["path"])
+		from, moves := pointer(operation["from"])
+		op := operation["op"]
+		if op == "move" && moves && finalizing(from) {
+			return false, errHeld
+		}
+		if !ok || !finalizing(path) || op == "test" {
+			continue
+		}
+		switch list, whole := operation["value"].([]any); {
+		case len(path) == 2 && op == "remove":
+			held = false
+		case len(path) == 2 && whole:
+			held = len(list) > 0
+		case len(path) == 3 && op == "add":
+			held = true
+		default:
+			return false, errHeld
+		}
+	}
+	return held, nil
+}
+
+func finalizing(path []string) bool {
+	return len(path) == 1 && path[0] == "metadata" || len(path) > 1 && path[0] == "metadata" && path[1] == "finalizers"
+}
+
+// mergeHolds says whether an object has finalizers after a patch that is an object.
+func mergeHolds(held bool, change map[string]any, apply bool) (bool, error) {
+	metadata, _ := change["metadata"].(map[string]any)
+	list, said := metadata["finalizers"]
+	_, some := metadata[deleteFrom+"finalizers"]
+	all, _ := list.([]any)
+	switch {
+	case len(all) > 0:
+		return true, nil
+	case held && (apply || some || said && list != nil): // an empty list means nothing to a strategic merge patch
+		return false, errHeld
+	case said:
+		return false, nil
+	}
+	return held, nil
+}
+
+// deleteFrom begins the name of a directive of strategic merge patches.
+const deleteFrom = "$deleteFromPrimitiveList/"
+
+// directs says whether a patch has directives of strategic merge patches. Other patches may have such members too, which
+// mean nothing there.
+func directs(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			order := strings.HasPrefix(key, "$setElementOrder/") || strings.HasPrefix(key, deleteFrom) // of lists that are not kept
+			if strings.HasPrefix(key, "$") && !order || directs(value) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, directs)
+	}
+	return false
+}
+
+// drops says whether something that the object has is missing in the configuration that was applied, and may be gone.
+func drops(document, change map[string]any, partly bool) bool {
+	lacks := func(field string) bool { return document[field] != nil && change[field] == nil }
+	if lacks("rules") || lacks("subjects") || !partly && lacks("aggregationRule") {
+		return true
+	}
+	before, _ := document["metadata"].(map[string]any)
+	after, _ := change["metadata"].(map[string]any)
+	had, _ := before["labels"].(map[string]any)
+	has, _ := after["labels"].(map[string]any)
+	for label := range had {
+		if _, kept := has[label]; !kept && !partly {
 			return true
 		}
 	}
 	return false
 }
 
-// merge merges like RFC 7396, and understands the directives of strategic merge patches as far as they matter here.
+// merge merges like RFC 7396.
 func merge(into, change map[string]any) map[string]any {
-	if change["$patch"] == "replace" {
-		into = map[string]any{}
-	}
 	if into == nil {
 		into = map[string]any{}
 	}
 	for key, value := range change {
-		if strings.HasPrefix(key, "$") {
-			continue
-		}
 		switch value := value.(type) {
 		case nil:
 			delete(into, key)
 		case map[string]any:
-			if value["$patch"] == "delete" {
-				delete(into, key)
-				continue
-			}
 			inner, _ := into[key].(map[string]any)
 			into[key] = merge(inner, value)
-		case []any:
-			into[key] = slices.DeleteFunc(value, func(v any) bool {
-				m, ok := v.(map[string]any)
-				return ok && m["$patch"] != nil
-			})
 		default:
 			into[key] = value
 		}

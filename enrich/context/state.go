@@ -45,6 +45,7 @@ type State struct {
 	doubt      uint32
 	void       bool // the cluster was removed
 	eks        int  // cluster roles that EKS makes in each of its clusters
+	stale      int  // roles and bindings of which is not known what they say
 }
 
 func newState(home *Cluster) *State {
@@ -87,6 +88,9 @@ func (s *State) CompleteRBAC() bool { return s.complete&rbacKinds == rbacKinds }
 
 // Doubtful says that something changed that could not be followed since the last dump.
 func (s *State) Doubtful() bool { return s.doubt&rbacKinds != 0 }
+
+// Stale says that some roles or bindings changed in a way that is not known.
+func (s *State) Stale() bool { return s.stale > 0 }
 
 // EKS says whether the cluster has the cluster roles that EKS makes.
 func (s *State) EKS() bool { return s.eks > 0 }
@@ -207,6 +211,9 @@ func (b *builder) put(key Key, item *Item) {
 		return
 	}
 	of := b.of(key.Kind)
+	if of != nil {
+		b.stale += boolInt(item != nil && item.Stale) - boolInt(had && before.Stale)
+	}
 	if item != nil {
 		*of = of.with(key, item)
 	} else {

@@ -43,6 +43,7 @@ func TestLowerLevels(t *testing.T) {
 			path := filepath.Join(recordings, "recording.jsonl.gz")
 			events(t, path, func(_ int, e *schemas.Event) {
 				c := *e
+				c.Level = level
 				if context.KindOf(e.APIGroup, e.Resource) != 0 {
 					c.Raw = lowered(t, e.Raw, level)
 				}

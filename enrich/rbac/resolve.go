@@ -38,7 +38,30 @@ type Result struct {
 	Stale bool
 
 	bindings []*context.Item // of each match
+	loose    []bool          // of each match: it is by what is Stale; nil if none is
+	guessed  bool            // a role is as the controller that gathers rules will make it, or has made it
+	firm     *Result         // without those that are loose
 	texts    []string
+}
+
+// certain is the result without matches by what is Stale, but for one that is known otherwise, -1 if none is.
+func (r *Result) certain(but int) *Result {
+	if r.loose == nil {
+		return r
+	}
+	if r.firm != nil && (but < 0 || !r.loose[but]) {
+		return r.firm
+	}
+	firm := &Result{Stale: r.Stale, guessed: r.guessed}
+	for i := range r.Matches {
+		if !r.loose[i] || i == but {
+			firm.Matches, firm.bindings = append(firm.Matches, r.Matches[i]), append(firm.bindings, r.bindings[i])
+		}
+	}
+	if but < 0 || !r.loose[but] {
+		r.firm = firm
+	}
+	return firm
 }
 
 // Resolver answers what RBAC allows whom. It remembers its answers: as long as no role or binding of the subjects
@@ -278,7 +301,7 @@ func (r *rights) ask(q *Request, named *bool) *Result {
 		result.add(r.within[q.Namespace], q, named)
 	}
 	for _, known := range r.results {
-		if known.Stale == result.Stale && slices.Equal(known.Matches, result.Matches) {
+		if known.Stale == result.Stale && known.guessed == result.guessed && slices.Equal(known.loose, result.loose) && slices.Equal(known.Matches, result.Matches) {
 			return known
 		}
 	}
@@ -304,8 +327,12 @@ func (r *Result) add(bounds []*bound, q *Request, named *bool) {
 					continue
 				}
 			}
-			r.Stale = r.Stale || b.binding.Stale || b.role.Stale
+			stale := b.binding.Stale || b.role.Stale
+			r.Stale, r.guessed = r.Stale || stale, r.guessed || b.role.Source == context.SourceAggregation
 			for _, s := range b.subjects {
+				if stale || r.loose != nil {
+					r.loose = append(append(r.loose, make([]bool, len(r.Matches)-len(r.loose))...), stale)
+				}
 				r.Matches = append(r.Matches, b.match(i, s))
 				r.bindings = append(r.bindings, b.binding)
 			}

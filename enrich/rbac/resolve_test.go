@@ -304,6 +304,14 @@ func TestRequestOf(t *testing.T) {
 			rbac.Request{Verb: "create", Resource: "pods", Subresource: "exec", Namespace: "n", Name: "p"},
 		},
 		{
+			schemas.Event{Verb: "create", RequestURI: "/api/v1/nodes", Resource: "nodes", Namespace: "from-the-body", Name: "n"},
+			rbac.Request{Verb: "create", Resource: "nodes"},
+		},
+		{
+			schemas.Event{Verb: "get", RequestURI: "/api/v1/namespaces/n", Resource: "namespaces", Namespace: "n", Name: "n"},
+			rbac.Request{Verb: "get", Resource: "namespaces", Namespace: "n", Name: "n"},
+		},
+		{
 			schemas.Event{Verb: "update", RequestURI: "/api/v1/namespaces/n/pods/pods", Resource: "pods", Namespace: "n", Name: "pods"},
 			rbac.Request{Verb: "update", Resource: "pods", Namespace: "n", Name: "pods"},
 		},

@@ -32,7 +32,11 @@ type Why struct {
 	Known bool
 	// Complete says that all roles and bindings were known, and nothing doubtful.
 	Complete bool
-	// Matches are all the ways in which RBAC allows the request. The user is the impersonated one, if there is one.
+	// Stale says that some roles or bindings have changed in a way that is not known.
+	Stale bool
+	// Matches are all the ways in which RBAC allows the request. The user is the impersonated one, if there is one. Those by
+	// what is stale are not among them, unless the API server named them; and none is if the request was forbidden although
+	// what is known allows it, but may be out of date.
 	Matches []Match
 	// Texts are the matches in words: Result.Texts.
 	Texts []string
@@ -109,6 +113,7 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 	w.Node = slices.Contains(groups, "system:nodes") && strings.HasPrefix(user, "system:node:")
 	state, rights, result := r.agree(cluster, state, at, user, groups, &request, e)
 	w.state(state, at)
+	result = sure(result, w.Agreement, e)
 	w.Matches, w.Texts = result.Matches, result.Texts()
 	if len(result.bindings) > 0 {
 		binding := result.bindings[max(0, named(result.Matches, e))]
@@ -118,12 +123,21 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 		w.Standing = rights.standing(r, state, at, user)
 	}
 	if e.ImpersonatedUser != "" {
-		w.Impersonation = r.impersonation(state, at, e, own)
+		w.Impersonation = r.impersonations(cluster, state, at, e, own)
 	}
 	return w
 }
 
+// sure is of a result what can be said for certain.
+func sure(result *Result, agreement Agreement, e *schemas.Event) *Result {
+	if e.Decision == "forbid" && agreement == Unknown {
+		return &Result{}
+	}
+	return result.certain(named(result.Matches, e))
+}
+
 func (w *Why) state(s *context.State, at int64) {
+	w.Stale = s.Stale()
 	w.Known, w.Complete, w.Version, w.Since = true, s.CompleteRBAC() && !s.Doubtful(), s.RBACVersion(), s.RBACFrom()
 	if w.Since > 0 {
 		w.Age = max(0, at-w.Since)
@@ -131,7 +145,7 @@ func (w *Why) state(s *context.State, at int64) {
 }
 
 // RequestOf returns the request of an event as it was authorized. What the event tells of the object may come from its
-// body: the name of an object that is created was not in the request.
+// body: the name of an object that is created was not in the request, nor is a namespace in that for an object of the cluster.
 func RequestOf(e *schemas.Event) Request {
 	path, _, _ := strings.Cut(e.RequestURI, "?")
 	if strings.IndexByte(path, '%') >= 0 {
@@ -147,6 +161,9 @@ func RequestOf(e *schemas.Event) Request {
 	}
 	if e.Verb == "create" && e.Subresource == "" && strings.HasSuffix(strings.TrimRight(path, "/"), "/"+e.Resource) {
 		q.Name = ""
+	}
+	if q.Namespace != "" && strings.HasPrefix(path, "/api") && !strings.Contains(path+"/", "/namespaces/"+q.Namespace+"/") {
+		q.Namespace = ""
 	}
 	return q
 }
@@ -184,7 +201,7 @@ func (r *Resolver) agree(
 	}
 	missing, stale := r.lacks(state, e)
 	switch {
-	case !state.CompleteRBAC(), state.Doubtful(), result.Stale, !told, stale:
+	case !state.CompleteRBAC(), state.Doubtful(), result.Stale, result.guessed, !told, stale:
 		r.why.Agreement = Unknown // the API server always knows the groups, not so all who pass events on
 	default:
 		r.why.Agreement = Disagree
@@ -270,7 +287,23 @@ func (r *Resolver) lacks(state *context.State, e *schemas.Event) (missing, stale
 	}
 	b, known := state.Get(key)
 	o, also := state.Get(role)
-	return !known || !also, known && (b.Stale || b.Object == nil) || also && (o.Stale || o.Object == nil)
+	return !known || !also, known && (b.Stale || b.Object == nil) ||
+		also && (o.Stale || o.Object == nil || o.Source == context.SourceAggregation)
+}
+
+// impersonations is impersonation in the state, or in one from shortly before or after by which it was allowed: it was.
+func (r *Resolver) impersonations(cluster *context.Cluster, state *context.State, at int64, e *schemas.Event, groups []string) *Impersonation {
+	i := r.impersonation(state, at, e, groups)
+	if i.Allowed {
+		return i
+	}
+	cluster.Between(at-lag.Microseconds(), at+lag.Microseconds(), func(s *context.State) bool {
+		if other := r.impersonation(s, at, e, groups); other.Allowed {
+			i = other
+		}
+		return !i.Allowed
+	})
+	return i
 }
 
 // impersonation works out the caller's right to act as the impersonated user.
@@ -284,7 +317,8 @@ func (r *Resolver) impersonation(state *context.State, at int64, e *schemas.Even
 	for n, q := range asked(e) {
 		result := r.Resolve(state, e.User, groups, &q)
 		if n == 0 {
-			i.Matches, i.Texts = result.Matches, result.Texts()
+			firm := result.certain(-1)
+			i.Matches, i.Texts = firm.Matches, firm.Texts()
 		}
 		i.Allowed = i.Allowed && len(result.Matches) > 0
 	}
