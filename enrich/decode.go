@@ -16,6 +16,9 @@ import (
 type decoder struct {
 	event  schemas.Event
 	arena  []byte // unescaped strings of the event
+	groups []string
+	extras []schemas.KeyValues
+	known  *callers // nil for none
 	lists  []string
 	damage []string
 	hour   [len("2006-01-02T15:")]byte // of the last time that was read
@@ -116,7 +119,7 @@ func (d *decoder) member(it *jsonscan.Iter) int {
 		e.SourceIPs = d.list(it, e.SourceIPs[:0], "", "sourceIPs")
 		return memberSourceIPs
 	case "user":
-		e.User, e.UserUID, e.Groups, e.Extra = d.user(it, "user", e.Groups[:0], e.Extra[:0])
+		d.caller(it)
 		return memberUser
 	case "impersonatedUser":
 		e.ImpersonatedUser, e.ImpersonatedUID, e.ImpersonatedGroups, e.ImpersonatedExtra = d.user(

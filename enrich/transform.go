@@ -20,9 +20,12 @@ type transformer struct {
 	decoder decoder
 	hasher  schemas.Hasher
 	who     identity.Classifier
+	callers *callers // where there is no Joiner
 	clients map[string]client
 	reasons map[reasonKey]*rbac.Grant
 	names   map[string]string // of clusters and sources
+	cluster lastName
+	source  lastName
 	command []string
 	join    *Joiner // with the context; nil for rows of the event alone
 }
@@ -36,6 +39,7 @@ const maxRemembered = 1 << 14
 
 func newTransformer() *transformer {
 	return &transformer{
+		callers: newCallers(),
 		clients: make(map[string]client), reasons: make(map[reasonKey]*rbac.Grant), names: make(map[string]string),
 	}
 }
@@ -57,15 +61,16 @@ type headers struct {
 func (t *transformer) headers(record *kgo.Record) (h headers, newer bool, err error) {
 	var version []byte
 	missing := true
-	h.received = record.Timestamp.UnixMicro()
-	for _, header := range record.Headers {
+	received := false
+	for i := range record.Headers {
+		header := &record.Headers[i]
 		switch header.Key {
 		case schemas.HeaderVersion:
 			version, missing = header.Value, false
 		case schemas.HeaderCluster:
-			h.cluster = t.name(header.Value)
+			h.cluster = t.cluster.name(t, header.Value)
 		case schemas.HeaderSource:
-			h.source = t.name(header.Value)
+			h.source = t.source.name(t, header.Value)
 		case schemas.HeaderDamage:
 			h.damage = string(header.Value)
 		case schemas.HeaderReceived:
@@ -73,8 +78,11 @@ func (t *transformer) headers(record *kgo.Record) (h headers, newer bool, err er
 			if err != nil || n < 0 {
 				return h, false, fmt.Errorf("record header %q is %q, not µs since 1970", header.Key, header.Value)
 			}
-			h.received = n
+			h.received, received = n, true
 		}
+	}
+	if !received {
+		h.received = record.Timestamp.UnixMicro()
 	}
 	if err := schemas.CheckVersion(version, missing); err != nil {
 		n, convErr := strconv.Atoi(string(version))
@@ -87,6 +95,16 @@ func (t *transformer) headers(record *kgo.Record) (h headers, newer bool, err er
 		return h, false, fmt.Errorf("record key has %d bytes, a fingerprint has %d", len(record.Key), len(schemas.ID{}))
 	}
 	return h, false, nil
+}
+
+// lastName is the name of the record before, which most often is that of the next.
+type lastName struct{ text string }
+
+func (l *lastName) name(t *transformer, b []byte) string {
+	if l.text != string(b) {
+		l.text = t.name(b)
+	}
+	return l.text
 }
 
 // name saves the allocation of a string that is the same in nearly all records.
@@ -114,6 +132,10 @@ func (t *transformer) enrich(record *kgo.Record, h *headers, id schemas.ID) (*sc
 
 // event makes the row of the bytes of an event, wherever they come from.
 func (t *transformer) event(raw []byte, h *headers, id, fingerprint schemas.ID) (*schemas.Event, error) {
+	t.decoder.known = t.callers
+	if t.join != nil {
+		t.decoder.known = t.join.callers
+	}
 	e, err := t.decoder.decode(raw, h.damage)
 	if err != nil {
 		return nil, err

@@ -19,11 +19,13 @@ type Joiner struct {
 	why    *rbac.Why       // of the event that was joined last
 	vain   map[string]bool // what was waited for in vain
 	key    []byte
+	// callers are of whoever uses the Joiner: there are fewer Joiners than partitions.
+	callers *callers
 }
 
 // NewJoiner returns a Joiner by what a store knows. places may be nil: then the countries and networks of addresses are unknown.
 func NewJoiner(store *clusters.Store, places *origin.Places) *Joiner {
-	j := &Joiner{store: store, who: identity.NewJoiner(store, places), rights: rbac.NewResolver(), vain: map[string]bool{}}
+	j := &Joiner{store: store, who: identity.NewJoiner(store, places), rights: rbac.NewResolver(), vain: map[string]bool{}, callers: newCallers()}
 	return j
 }
 

@@ -50,6 +50,7 @@ type Event struct {
 	Annotations     []KeyValue
 
 	// caller
+	Caller                  uint64 // not a column: equal numbers mean equal User, UserUID, Groups and Extra; 0 if that is not known
 	User                    string
 	UserUID                 string
 	Groups                  []string
@@ -136,13 +137,11 @@ func (e *Event) Reset() {
 	*e = Event{
 		Command:            e.Command[:0],
 		Annotations:        e.Annotations[:0],
-		Groups:             e.Groups[:0],
-		Extra:              e.Extra[:0],
 		ImpersonatedGroups: e.ImpersonatedGroups[:0],
 		ImpersonatedExtra:  e.ImpersonatedExtra[:0],
 		SourceIPs:          e.SourceIPs[:0],
 	}
-	// The lists of who and why are shared with whoever worked them out: they are set, never appended to.
+	// The lists of the caller, who and why are shared with whoever worked them out: they are set, never appended to.
 }
 
 // Micros converts a time to the unit of the time columns.

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"math"
 	"strings"
 
 	"github.com/auditmill/auditmill/enrich/context"
@@ -30,8 +31,10 @@ type Joiner struct {
 	workloads  memory[owned, string]
 	namespaces memory[*context.Item, *namespace]
 	accounts   memory[string, []string] // groups of service accounts, by namespace
-	minting    map[string]bool          // clusters of which it is known who requests tokens
-	everybody  []string                 // the groups of who has no other
+	handles    memory[accountKey, *account]
+	unknown    account
+	minting    map[string]bool // clusters of which it is known who requests tokens
+	everybody  []string        // the groups of who has no other
 }
 
 // NewJoiner returns a Joiner. places may be nil.
@@ -44,6 +47,7 @@ func NewJoiner(store *context.Store, places *origin.Places) *Joiner {
 		workloads:  newMemory[owned, string](maxItems, nil),
 		namespaces: newMemory[*context.Item, *namespace](maxItems, nil),
 		accounts:   newMemory[string, []string](maxItems, strings.Clone),
+		handles:    newMemory[accountKey, *account](maxCallers, nil),
 		minting:    map[string]bool{},
 		everybody:  []string{"system:authenticated"},
 	}
@@ -58,17 +62,18 @@ func (j *Joiner) Join(e *schemas.Event) {
 	e.Workload, e.CloudIdentity, e.MintedBy, e.MintedAt = "", "", "", 0
 	e.NamespaceOwner, e.NamespaceLabels = "", nil
 	var pod *context.Item
+	known := j.account(cluster, e)
 	switch e.ActorKind {
 	case ServiceAccount:
-		pod = j.serviceAccount(cluster, e, at)
+		pod = j.serviceAccount(cluster, known, e, at)
 	case Node, ControlPlane, Anonymous, Bootstrap:
 	default:
 		j.person(e, at)
 	}
-	j.minted(e)
+	j.minted(cluster, known, e)
 	j.origin(cluster, e, pod, at)
 	e.Session = j.session(e)
-	if n := j.namespace(cluster, e.Namespace, at); n != nil {
+	if n := j.namespace(cluster, &context.Handle{}, e.Namespace, at); n != nil {
 		e.NamespaceOwner, e.NamespaceLabels = n.owner, n.labels
 	}
 }
@@ -76,11 +81,11 @@ func (j *Joiner) Join(e *schemas.Event) {
 // minted says who requested the credential. That its subject is the caller is checked: the ids of tokens are chosen by
 // their issuers, and an OIDC provider could issue one with the id of a service account's token. Then the caller would
 // come to be minted by whoever requested the other.
-func (j *Joiner) minted(e *schemas.Event) {
+func (j *Joiner) minted(cluster *context.Cluster, known *account, e *schemas.Event) {
 	if e.CredentialID == "" {
 		return
 	}
-	item := j.store.Credential(e.Cluster, e.CredentialID)
+	item := cluster.FindBy(&known.credential, context.Key{Kind: context.Credential, Name: e.CredentialID}, math.MaxInt64)
 	if item == nil || item.Object == nil || item.Object.Credential == nil || item.Object.Credential.Subject != e.User {
 		return
 	}
@@ -98,7 +103,7 @@ func (j *Joiner) Missing(e *schemas.Event) bool {
 		return false
 	}
 	at := moment(e)
-	if e.Pod != "" && claimed(cluster, e, at) == nil && follows(cluster, context.Pod, at) {
+	if e.Pod != "" && claimed(cluster, &j.account(cluster, e).pod, e, at) == nil && follows(cluster, context.Pod, at) {
 		return true
 	}
 	return e.MintedBy == "" && strings.HasPrefix(e.CredentialID, tokenID) && j.minting[e.Cluster] &&

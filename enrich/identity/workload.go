@@ -11,26 +11,26 @@ import (
 
 // serviceAccount sets what the context knows of a service account: what runs it and where, whose it is, and who it is in
 // a cloud. It returns the pod that its token is bound to, nil if that is not known.
-func (j *Joiner) serviceAccount(cluster *context.Cluster, e *schemas.Event, at int64) *context.Item {
+func (j *Joiner) serviceAccount(cluster *context.Cluster, known *account, e *schemas.Event, at int64) *context.Item {
 	namespace, name := accountOf(e.User)
-	if n := j.namespace(cluster, namespace, at); n != nil {
+	if n := j.namespace(cluster, &known.namespace, namespace, at); n != nil {
 		e.Team = n.owner
 	}
-	account := cluster.Find(context.Key{Kind: context.ServiceAccount, Namespace: namespace, Name: name}, at)
+	account := cluster.FindBy(&known.account, context.Key{Kind: context.ServiceAccount, Namespace: namespace, Name: name}, at)
 	if account != nil && account.Object != nil && !account.Stale {
 		e.CloudIdentity = cloudIdentity(account.Object.Metadata.Annotations)
 	}
 	if e.Pod == "" {
 		return nil
 	}
-	pod := claimed(cluster, e, at)
+	pod := claimed(cluster, &known.pod, e, at)
 	if pod == nil {
 		return nil
 	}
 	if e.Node == "" && pod.Object.Pod != nil {
 		e.Node = pod.Object.Pod.Node // API servers before 1.30 do not say it
 	}
-	e.Workload = j.workload(cluster, pod, at)
+	e.Workload = j.workload(cluster, known, pod, at)
 	return pod
 }
 
@@ -42,12 +42,12 @@ func accountOf(user string) (namespace, name string) {
 
 // claimed returns the pod that the token is bound to. One of the same name with another uid is another, as the pods of a
 // StatefulSet are.
-func claimed(cluster *context.Cluster, e *schemas.Event, at int64) *context.Item {
+func claimed(cluster *context.Cluster, h *context.Handle, e *schemas.Event, at int64) *context.Item {
 	namespace, name, ok := strings.Cut(e.Pod, "/")
 	if !ok {
 		return nil
 	}
-	item := cluster.Find(context.Key{Kind: context.Pod, Namespace: namespace, Name: name}, at)
+	item := cluster.FindBy(h, context.Key{Kind: context.Pod, Namespace: namespace, Name: name}, at)
 	if item == nil || item.Object == nil {
 		return nil
 	}
@@ -62,12 +62,15 @@ type owned struct{ pod, owner *context.Item }
 
 // workload names the top of a pod's owners: of those that own pods, only replica sets and jobs are themselves owned by
 // what people deploy. Without those in between the top is unknown.
-func (j *Joiner) workload(cluster *context.Cluster, pod *context.Item, at int64) string {
+func (j *Joiner) workload(cluster *context.Cluster, known *account, pod *context.Item, at int64) string {
 	key := owned{pod: pod}
 	owner := pod.Object.Metadata.Owner
 	if owner != nil {
 		if kind := between(owner.Kind); kind != 0 {
-			key.owner = cluster.Find(context.Key{Kind: kind, Namespace: pod.Key.Namespace, Name: owner.Name}, at)
+			if known.owned != pod {
+				known.owned, known.owner = pod, context.Handle{}
+			}
+			key.owner = cluster.FindBy(&known.owner, context.Key{Kind: kind, Namespace: pod.Key.Namespace, Name: owner.Name}, at)
 			if key.owner == nil || key.owner.Object == nil {
 				return ""
 			}
@@ -128,11 +131,11 @@ type namespace struct {
 
 // namespace returns what was known of a namespace at a time, nil if nothing was. One that changed since in an unknown way
 // is not known.
-func (j *Joiner) namespace(cluster *context.Cluster, name string, at int64) *namespace {
+func (j *Joiner) namespace(cluster *context.Cluster, h *context.Handle, name string, at int64) *namespace {
 	if name == "" {
 		return nil
 	}
-	item := cluster.Find(context.Key{Kind: context.Namespace, Name: name}, at)
+	item := cluster.FindBy(h, context.Key{Kind: context.Namespace, Name: name}, at)
 	if item == nil || item.Object == nil || item.Stale {
 		return nil
 	}

@@ -69,6 +69,7 @@ func (r *Result) certain(but int) *Result {
 type Resolver struct {
 	table    *table
 	subjects texts[*subjects]
+	callers  memory[callerKey, *subjects] // the same by the number of a caller
 	alikes   texts[*holders]
 	answers  texts[answer]
 	facts    memory[*context.Rule, *facts] // by the first rule of a role
@@ -96,7 +97,7 @@ const (
 func NewResolver() *Resolver {
 	return &Resolver{
 		table:    loadTable(),
-		subjects: newTexts[*subjects](maxSubjects), alikes: newTexts[*holders](maxHolders), answers: newTexts[answer](maxAnswers),
+		subjects: newTexts[*subjects](maxSubjects), callers: newMemory[callerKey, *subjects](maxSubjects), alikes: newTexts[*holders](maxHolders), answers: newTexts[answer](maxAnswers),
 		facts: newMemory[*context.Rule, *facts](maxFacts), places: newMemory[uint64, *places](maxPlaces), alike: map[string]*places{},
 	}
 }
@@ -109,7 +110,8 @@ func (r *Resolver) Resolve(state *context.State, user string, groups []string, r
 
 // subjects is a user with groups, and their rights in the versions that were asked for last.
 type subjects struct {
-	recent [4]struct {
+	account context.Handle // of the service account that the user is
+	recent  [4]struct {
 		version uint64
 		rights  *rights
 	}
@@ -156,8 +158,29 @@ func appendText(key []byte, s string) []byte {
 	return append(binary.AppendUvarint(key, uint64(len(s))), s...)
 }
 
+// callerKey names a user and groups by schemas.Event.Caller.
+type callerKey struct{ cluster, caller uint64 }
+
 // rights returns the rights of a user and groups.
 func (r *Resolver) rights(state *context.State, user string, groups []string) *rights {
+	return r.subjectsOf(state, 0, user, groups).rights(r, state, user, groups)
+}
+
+// subjectsOf returns what is remembered of a user and groups. caller is their number, 0 if they have none.
+func (r *Resolver) subjectsOf(state *context.State, caller uint64, user string, groups []string) *subjects {
+	if caller == 0 {
+		return r.subjectsBy(state, user, groups)
+	}
+	key := callerKey{state.ClusterID(), caller}
+	s, ok := r.callers.get(key)
+	if !ok {
+		s = r.subjectsBy(state, user, groups)
+		r.callers.put(key, s)
+	}
+	return s
+}
+
+func (r *Resolver) subjectsBy(state *context.State, user string, groups []string) *subjects {
 	key := appendText(binary.LittleEndian.AppendUint64(r.key[:0], state.ClusterID()), user)
 	for _, g := range groups {
 		key = appendText(key, g)
@@ -168,6 +191,10 @@ func (r *Resolver) rights(state *context.State, user string, groups []string) *r
 		s = &subjects{}
 		r.subjects.add(key, s)
 	}
+	return s
+}
+
+func (s *subjects) rights(r *Resolver, state *context.State, user string, groups []string) *rights {
 	version := state.RBACVersion()
 	for i := range s.recent {
 		if known := &s.recent[i]; known.version == version && known.rights != nil {

@@ -35,7 +35,8 @@ func (r *Resolver) StandingAt(state *context.State, at int64, user string, group
 	if slices.Contains(groups, "system:masters") {
 		return r.everything()
 	}
-	return r.rights(state, user, groups).standing(r, state, at, user)
+	s := r.subjectsOf(state, 0, user, groups)
+	return s.rights(r, state, user, groups).standing(r, state, at, user, &s.account)
 }
 
 // everything is the standing of members of system:masters.
@@ -65,8 +66,8 @@ func (t *traits) kind() int {
 	return 0
 }
 
-func (r *rights) standing(resolver *Resolver, state *context.State, at int64, user string) *Standing {
-	t := traits{eks: state.EKS(), complete: state.CompleteRBAC(), cloudBound: cloudBound(state, at, user)}
+func (r *rights) standing(resolver *Resolver, state *context.State, at int64, user string, account *context.Handle) *Standing {
+	t := traits{eks: state.EKS(), complete: state.CompleteRBAC(), cloudBound: cloudBound(state, at, user, account)}
 	kind := t.kind()
 	if len(r.within) > 0 {
 		t.places = resolver.privileged(state)
@@ -146,16 +147,18 @@ func (r *rights) special(name string, t *traits) bool {
 }
 
 // cloudBound says whether the user is a service account with an identity of a cloud.
-func cloudBound(state *context.State, at int64, user string) bool {
+func cloudBound(state *context.State, at int64, user string, account *context.Handle) bool {
 	rest, ok := strings.CutPrefix(user, "system:serviceaccount:")
 	namespace, name, named := strings.Cut(rest, ":")
 	if !ok || !named {
 		return false
 	}
 	key := context.Key{Kind: context.ServiceAccount, Namespace: namespace, Name: name}
-	item, _ := state.Get(key)
+	var item *context.Item
 	if at != 0 {
-		item = state.Find(key, at)
+		item = state.FindBy(account, key, at)
+	} else {
+		item, _ = state.Get(key)
 	}
 	return item != nil && item.Object != nil && len(item.Object.Metadata.Annotations) > 0
 }

@@ -95,14 +95,15 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 		}
 		return w
 	}
-	own := e.Groups
+	own, caller := e.Groups, e.Caller
 	if len(more) > 0 {
+		caller = 0
 		r.groups = append(append(r.groups[:0], e.Groups...), more...)
 		own = r.groups
 	}
 	user, groups := e.User, own
 	if e.ImpersonatedUser != "" {
-		user, groups = e.ImpersonatedUser, e.ImpersonatedGroups
+		user, groups, caller = e.ImpersonatedUser, e.ImpersonatedGroups, 0
 	}
 	if user == "" && len(groups) == 0 {
 		w.state(state, at)
@@ -111,7 +112,8 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 	request := RequestOf(e)
 	w.Masters = slices.Contains(groups, "system:masters")
 	w.Node = slices.Contains(groups, "system:nodes") && strings.HasPrefix(user, "system:node:")
-	state, rights, result := r.agree(cluster, state, at, user, groups, &request, e)
+	subjects := r.subjectsOf(state, caller, user, groups)
+	state, rights, result := r.agree(cluster, state, at, subjects, user, groups, &request, e)
 	w.state(state, at)
 	result = sure(result, w.Agreement, e)
 	w.Matches, w.Texts = result.Matches, result.Texts()
@@ -120,7 +122,7 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 		w.GrantSince, w.GrantAuthor = binding.From, binding.By
 	}
 	if w.Standing = r.everything(); !w.Masters {
-		w.Standing = rights.standing(r, state, at, user)
+		w.Standing = rights.standing(r, state, at, user, &subjects.account)
 	}
 	if e.ImpersonatedUser != "" {
 		w.Impersonation = r.impersonations(cluster, state, at, e, own)
@@ -171,9 +173,9 @@ func RequestOf(e *schemas.Event) Request {
 // agree resolves a request and compares with the decision. If they differ, states from shortly before and after are
 // tried: the API server may have decided by one of them. It returns the state that was used, and the rights in it.
 func (r *Resolver) agree(
-	cluster *context.Cluster, state *context.State, at int64, user string, groups []string, q *Request, e *schemas.Event,
+	cluster *context.Cluster, state *context.State, at int64, who *subjects, user string, groups []string, q *Request, e *schemas.Event,
 ) (*context.State, *rights, *Result) {
-	held := r.rights(state, user, groups)
+	held := who.rights(r, state, user, groups)
 	result := held.resolve(r, q)
 	ok, checked := r.check(result, e)
 	if !checked || ok {
@@ -185,7 +187,7 @@ func (r *Resolver) agree(
 			return true
 		}
 		tried = s.RBACVersion()
-		others := r.rights(s, user, groups)
+		others := who.rights(r, s, user, groups)
 		other := others.resolve(r, q)
 		if ok, _ = r.check(other, e); ok {
 			state, held, result = s, others, other

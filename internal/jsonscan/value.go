@@ -125,6 +125,16 @@ func (it *Iter) Text() (text []byte, ok bool) {
 	return it.data[i+1 : end : end], true
 }
 
+// Rest returns the text from the value of the member that NextKey found on.
+func (it *Iter) Rest() []byte { return it.data[min(it.valueAt, len(it.data)):] }
+
+// Jump is Skip for a value of which the caller knows that it is well-formed, and how long it is: Rest begins with one that
+// was read before.
+func (it *Iter) Jump(n int) {
+	end := it.valueAt + n
+	it.value, it.pos = it.data[it.valueAt:end:end], end
+}
+
 // First returns the first byte of the value of the member that NextKey found, 0 if there is none.
 func (it *Iter) First() byte {
 	if it.valueAt >= len(it.data) {
