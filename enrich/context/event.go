@@ -126,6 +126,8 @@ func maybe(e *schemas.Event) bool {
 	switch e.Code {
 	case 400, 401, 405, 415, 429: // it did not begin
 		return false
+	case 403: // without a decision the caller must not act as another
+		return e.Decision != ""
 	}
 	return true
 }
