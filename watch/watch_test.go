@@ -402,3 +402,67 @@ func TestResyncHealsWhatWasToldWrongly(t *testing.T) {
 		return len(to.store.Cluster("c").History(key)) > 2 && len(b.Object.Subjects) == 1
 	})
 }
+
+// What the controller of the API server makes of aggregated roles is written once, however often it is listed.
+func TestAggregatedRolesComeToRest(t *testing.T) {
+	api, to := newAPIServer(t), newTopic(t)
+	rule := func(verbs ...string) (all []j) {
+		for _, v := range verbs {
+			all = append(all, j{"apiGroups": []string{""}, "resources": []string{"pods"}, "verbs": []string{v}})
+		}
+		return all
+	}
+	aggregated := func(label, selector string, verbs ...string) j {
+		return j{
+			"metadata": j{"labels": j{label: "x"}}, "rules": rule(verbs...),
+			"aggregationRule": j{"clusterRoleSelectors": []j{{"matchLabels": j{selector: "x"}}}},
+		}
+	}
+	api.put("clusterroles", "", "admin", aggregated("none", "to-admin", "b", "a", "seen"))
+	api.put("clusterroles", "", "edit", aggregated("to-admin", "to-edit", "b", "a"))
+	api.put("clusterroles", "", "one", j{"metadata": j{"labels": j{"to-edit": "x"}}, "rules": rule("a")})
+	api.put("clusterroles", "", "two", j{"metadata": j{"labels": j{"to-edit": "x"}}, "rules": rule("b")})
+	s := start(t, to, quick(api.config("c")))
+	s.ready.until(t)
+	to.until(t, "everything is there", func() bool { return to.all("c") == 4 && to.complete("c") })
+	s.stop()
+	for range 2 {
+		before := to.records(t)
+		s = start(t, to, quick(api.config("c")))
+		s.ready.until(t)
+		s.stop()
+		if got := to.records(t) - before; got != 0 {
+			t.Errorf("listing again writes %d records", got)
+		}
+	}
+}
+
+// An object that was only said to be deleted comes back when it is listed.
+func TestRelistUndoesADeletionThatWasNone(t *testing.T) {
+	api, to := newAPIServer(t), newTopic(t)
+	fill(api)
+	s := start(t, to, quick(api.config("c")))
+	s.ready.until(t)
+	to.until(t, "everything is there", func() bool { return to.all("c") == filled && to.complete("c") })
+	s.stop()
+	key := context.Key{Kind: context.ClusterRoleBinding, Name: "b"}
+	at := time.Now().UnixMicro()
+	to.tell(t, "c", context.Change{Key: key, From: at, UID: to.find("c", key.Kind, "", key.Name).Object.Metadata.UID, Source: context.SourceAudit})
+	to.until(t, "it is gone", func() bool { return to.find("c", key.Kind, "", key.Name) == nil })
+	s = start(t, to, quick(api.config("c")))
+	s.ready.until(t)
+	to.until(t, "it is back", func() bool {
+		item := to.find("c", key.Kind, "", key.Name)
+		return item != nil && !item.Stale
+	})
+	s.stop()
+	if item := to.store.Cluster("c").Find(key, at); item == nil || !item.Stale {
+		t.Errorf("when it was said to be deleted: %+v", item)
+	}
+	before := to.records(t)
+	s = start(t, to, quick(api.config("c")))
+	s.ready.until(t)
+	if got := to.records(t) - before; got != 0 {
+		t.Errorf("listing again writes %d records", got)
+	}
+}

@@ -165,6 +165,9 @@ func (f *importFlags) run(cmd *cobra.Command, o *options, args []string) error {
 	if err != nil {
 		return err
 	}
+	if at.After(time.Now()) {
+		return &usageError{fmt.Errorf("--at %s: has not come yet; name the time when the dumps were taken", f.at)}
+	}
 	if err := checkMMDB(cmd.OutOrStdout(), f.mmdb); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Cluster is the history of one cluster.
@@ -30,6 +31,7 @@ type Cluster struct {
 	trimmed bool  // the first state has taken in what the log had before it
 	entries int64 // of objects that are no roles and bindings
 	lost    bool  // something was forgotten that had not ended
+	removed bool  // from the store: nothing may be added any more
 }
 
 // The queues of a cluster.
@@ -60,9 +62,16 @@ type batch struct {
 
 func (b *batch) from(t int64) { b.since = min(b.since, t) }
 
-func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
+// ahead is how far the clocks of others may be ahead of ours.
+const ahead = time.Hour
+
+// apply takes changes; false if the cluster is not in the store any more.
+func (c *Cluster) apply(changes []Change) (since int64, changed, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.removed {
+		return 0, false, false
+	}
 	b := &batch{since: math.MaxInt64, states: math.MaxInt64}
 	marked := int64(math.MaxInt64)
 	for i := range changes {
@@ -73,7 +82,7 @@ func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
 			continue
 		}
 		b.wiped = b.wiped || change.Removed
-		if at, ok := c.note(noteOf(change)); ok {
+		if at, different := c.note(noteOf(change)); different {
 			b.from(at)
 			marked = min(marked, at)
 		}
@@ -81,7 +90,9 @@ func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
 	if b.wiped {
 		c.resettle(b)
 	}
-	if history := c.newest - c.store.config.History.Microseconds(); history < c.newest {
+	// A time that has not come yet is wrong, and no reason to forget what was.
+	newest := min(c.newest, c.store.clock().Add(ahead).UnixMicro())
+	if history := newest - c.store.config.History.Microseconds(); history < newest {
 		c.horizon = max(c.horizon, history)
 	}
 	if marked != math.MaxInt64 {
@@ -95,9 +106,9 @@ func (c *Cluster) apply(changes []Change) (since int64, changed bool) {
 		c.passed()
 	}
 	if b.since == math.MaxInt64 {
-		return 0, false
+		return 0, false, true
 	}
-	return b.since, true
+	return b.since, true, true
 }
 
 // say takes a change of an object.

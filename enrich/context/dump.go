@@ -20,7 +20,8 @@ type Dump struct {
 	Name    string
 	Objects []Dumped // those of kinds that are followed
 	// Kinds of which the dump has all objects of the cluster: what it does not have does not exist. ReadDump takes a
-	// list for the whole list. Of one that is not, such as that of one namespace, set it to nil.
+	// list for the whole list. Of one that is not, set it to nil. That a list is of one namespace is noticed if others are
+	// known: see Whole.
 	Complete []Kind
 }
 
@@ -150,6 +151,61 @@ func (d *Dump) completes(k Kind) {
 	}
 }
 
+// Coverage is of what a dump has all.
+type Coverage struct {
+	kinds  []Kind
+	within map[Kind]string // the one namespace of which it has all
+}
+
+// Whole says whether the dump would have the object if it existed.
+func (c *Coverage) Whole(key Key) bool {
+	namespace, one := c.within[key.Kind]
+	return slices.Contains(c.kinds, key.Kind) && (!one || namespace == key.Namespace)
+}
+
+// complete are the kinds of which the dump has all.
+func (c *Coverage) complete() (all []Kind) {
+	for _, k := range c.kinds {
+		if _, one := c.within[k]; !one {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// Coverage returns of what the dump has all, of a cluster as it is known for a time. A list of one namespace looks like one
+// of all: but of a kind of which objects are known in others it is taken for what it is, since those that are in more than
+// one namespace in every cluster do not leave all but one, nor does everything.
+func (d *Dump) Coverage(known *Cluster, from int64) *Coverage {
+	c := &Coverage{kinds: d.Complete, within: map[Kind]string{}}
+	namespaces, all := map[Kind]map[string]bool{}, map[string]bool{}
+	for i := range d.Objects {
+		key := d.Objects[i].Key
+		if !key.Kind.Namespaced() {
+			continue
+		}
+		if namespaces[key.Kind] == nil {
+			namespaces[key.Kind] = map[string]bool{}
+		}
+		namespaces[key.Kind][key.Namespace], all[key.Namespace] = true, true
+	}
+	for k, of := range namespaces {
+		everywhere := k == Role || k == RoleBinding || k == ServiceAccount
+		if len(of) > 1 || !everywhere && len(all) > 1 {
+			continue
+		}
+		for item := range known.Objects(k, from) {
+			if !of[item.Key.Namespace] {
+				for namespace := range of {
+					c.within[k] = namespace
+				}
+				break
+			}
+		}
+	}
+	return c
+}
+
 // add adds an object. What it does not say itself, the kind of its list does.
 func (d *Dump) add(kind string, text []byte) error {
 	w, err := parseObject(text)
@@ -182,29 +238,36 @@ func (d *Dump) add(kind string, text []byte) error {
 func (d *Dump) Changes(known *Cluster, from int64) []Change {
 	source := sourceImport + d.Name
 	changes := make([]Change, 0, len(d.Objects)+1)
-	if len(d.Complete) > 0 {
-		changes = append(changes, Change{From: from, Complete: d.Complete, Source: source})
+	covered := d.Coverage(known, from)
+	if complete := covered.complete(); len(complete) > 0 {
+		changes = append(changes, Change{From: from, Complete: complete, Source: source})
 	}
 	has := make(map[Key]bool, len(d.Objects))
-	for _, o := range d.Objects {
+	for i := range d.Objects {
+		o := &d.Objects[i]
 		has[o.Key] = true
 		changes = append(changes, Change{
-			Key: o.Key, From: max(from, o.Object.Metadata.created()), Object: o.Object, Source: source,
+			Key: o.Key, From: o.since(from), Object: o.Object, Source: source,
 		})
 	}
 	for _, k := range d.Complete {
 		for item := range known.Objects(k, from) {
-			if has[item.Key] {
+			if has[item.Key] || !covered.Whole(item.Key) {
 				continue
 			}
-			uid := ""
-			if item.Object != nil {
-				uid = item.Object.Metadata.UID
-			}
-			changes = append(changes, Change{Key: item.Key, From: from, UID: uid, Source: source})
+			changes = append(changes, Change{Key: item.Key, From: from, UID: item.uid(), Source: source})
 		}
 	}
 	return changes
+}
+
+// since is from when on an object of a dump was there, which was so from a time on; 0 for always.
+func (o *Dumped) since(from int64) int64 {
+	created := o.Object.Metadata.created()
+	if from > 0 && created > from+ahead.Microseconds() {
+		return from // it was there: the clock of its API server is wrong, or was
+	}
+	return max(from, created)
 }
 
 // Import applies a dump. See Dump.Changes.

@@ -36,9 +36,9 @@ func (s *Store) FromEvent(cluster string, e *schemas.Event) ([]Change, error) {
 		return nil, nil
 	case failed:
 	case e.IssuedCredentialID != "":
-		return issued(e), nil
+		return s.issued(e), nil
 	case e.APIGroup == "certificates.k8s.io":
-		return signed(cluster, e)
+		return s.signed(cluster, e)
 	}
 	w, ok := s.write(cluster, e)
 	if !ok {
@@ -89,7 +89,7 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 		return nil, false
 	}
 	w := &write{
-		verb: e.Verb, subresource: subresource, level: e.Level, code: e.Code, at: cmp.Or(e.StageTime, e.EventTime), uid: e.ObjectUID, user: e.User, raw: e.Raw,
+		verb: e.Verb, subresource: subresource, level: e.Level, code: e.Code, at: s.ended(e), uid: e.ObjectUID, user: e.User, raw: e.Raw,
 		known: s.Cluster(cluster), pool: &s.pool,
 	}
 	w.status, w.blind = e.Status, e.Level == "Metadata" || truncated(e)
@@ -108,6 +108,19 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 	w.response = body(e.Raw, "responseObject")
 	return w, true
 }
+
+// ended returns when a request ended. A time that has not come yet, or was before there was any Kubernetes, is wrong, and
+// would win or lose against all others: then it ended when the event was received.
+func (s *Store) ended(e *schemas.Event) int64 {
+	at := cmp.Or(e.StageTime, e.EventTime)
+	if at < kubernetes && e.ReceivedAt >= kubernetes || at > s.clock().Add(ahead).UnixMicro() {
+		return cmp.Or(e.ReceivedAt, at)
+	}
+	return at
+}
+
+// kubernetes is when Kubernetes was first released, in 2015; µs since 1970.
+const kubernetes = int64(1_437_000_000_000_000)
 
 // over says that nothing more is to be heard of a request.
 func over(e *schemas.Event) bool { return e.Stage == "ResponseComplete" || e.Stage == "Panic" }
@@ -267,12 +280,40 @@ func (w *write) now(object *wire) []Change {
 	}
 	o := object.object(key.Kind, w.pool)
 	if object.terminates() {
-		return []Change{{Key: key, From: w.at, UID: o.Metadata.UID, Source: SourceAudit}}
+		return w.emptied([]Change{{Key: key, From: w.at, UID: o.Metadata.UID, Source: SourceAudit}})
 	}
 	if before := w.known.Find(key, w.at-1); key.Kind > Namespace && before != nil && !before.Stale && before.Object.same(o) {
 		return nil // most changes of pods and nodes are to nothing that is kept
 	}
 	return []Change{{Key: key, From: w.at, Object: o, Source: SourceAudit}}
+}
+
+// emptied adds to the deletion of a namespace those of what was in it, as far as is known: it was empty before it went.
+func (w *write) emptied(changes []Change) []Change {
+	if w.key.Kind != Namespace {
+		return changes
+	}
+	for k := Role; k.kubernetes(); k++ {
+		if !k.Namespaced() {
+			continue
+		}
+		n := len(changes)
+		for item := range w.known.Objects(k, w.at-1) {
+			if item.Key.Namespace == changes[0].Key.Name {
+				changes = append(changes, Change{Key: item.Key, From: w.at, UID: item.uid(), Source: SourceAudit})
+			}
+		}
+		slices.SortFunc(changes[n:], func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })
+	}
+	return changes
+}
+
+// uid is that of the object, "" if it is not known.
+func (i *Item) uid() string {
+	if i.Object == nil {
+		return ""
+	}
+	return i.Object.Metadata.UID
 }
 
 // unknown returns the change to an object of which is known only that it changed.

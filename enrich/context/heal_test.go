@@ -9,6 +9,8 @@ import (
 	"github.com/auditmill/auditmill/enrich/context"
 )
 
+const minute = 60 * second
+
 var boundKey = context.Key{Kind: context.ClusterRoleBinding, Name: "b"}
 
 // version is what is said of the binding b: that it grants role.

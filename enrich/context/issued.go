@@ -1,7 +1,6 @@
 package context
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -17,28 +16,28 @@ import (
 )
 
 // issued returns the credential that a request for a token gave out.
-func issued(e *schemas.Event) []Change {
+func (s *Store) issued(e *schemas.Event) []Change {
 	if e.Resource != "serviceaccounts" || e.Subresource != "token" {
 		return nil
 	}
 	credential := &CredentialInfo{
-		By: strings.Clone(e.Actor), Subject: "system:serviceaccount:" + e.Namespace + ":" + e.Name, Expires: expiry(e),
+		By: strings.Clone(e.Actor), Subject: "system:serviceaccount:" + e.Namespace + ":" + e.Name, Expires: s.expiry(e),
 	}
 	return []Change{{
-		Key: Key{Kind: Credential, Name: strings.Clone(e.IssuedCredentialID)}, From: cmp.Or(e.StageTime, e.EventTime),
+		Key: Key{Kind: Credential, Name: strings.Clone(e.IssuedCredentialID)}, From: s.ended(e),
 		Object: &Object{Credential: credential}, Source: SourceAudit, By: credential.By,
 	}}
 }
 
 // expiry returns when the token of a token request expires, 0 if the event does not tell.
-func expiry(e *schemas.Event) int64 {
+func (s *Store) expiry(e *schemas.Event) int64 {
 	if t, err := time.Parse(time.RFC3339, textAt(body(e.Raw, "responseObject"), "status", "expirationTimestamp")); err == nil {
 		return t.UnixMicro()
 	}
 	if spec, ok := jsonscan.Get(body(e.Raw, "requestObject"), "spec"); ok && spec[0] == '{' {
 		if value, ok := jsonscan.Get(spec, "expirationSeconds"); ok {
 			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 && n < 1<<40 {
-				return cmp.Or(e.StageTime, e.EventTime) + n*int64(time.Second/time.Microsecond)
+				return s.ended(e) + n*int64(time.Second/time.Microsecond)
 			}
 		}
 	}
@@ -49,7 +48,7 @@ func expiry(e *schemas.Event) int64 {
 // is By who asked for it, by the name that the request carries: an e-mail address as it is, any other name as one of the
 // cluster, which is what the actor of an event is called if the name is all there is. Where the request carries more, as
 // of identities of AWS and Azure, it is not known who that is.
-func signed(cluster string, e *schemas.Event) ([]Change, error) {
+func (s *Store) signed(cluster string, e *schemas.Event) ([]Change, error) {
 	if e.Resource != "certificatesigningrequests" {
 		return nil, nil
 	}
@@ -77,7 +76,7 @@ func signed(cluster string, e *schemas.Event) ([]Change, error) {
 		},
 	}
 	return []Change{{
-		Key: Key{Kind: Credential, Name: "X509SHA256=" + hex.EncodeToString(sum[:])}, From: cmp.Or(e.StageTime, e.EventTime),
+		Key: Key{Kind: Credential, Name: "X509SHA256=" + hex.EncodeToString(sum[:])}, From: s.ended(e),
 		Object: o, Source: SourceAudit, By: o.Credential.By,
 	}}, nil
 }

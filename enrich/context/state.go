@@ -308,6 +308,9 @@ func (b *builder) aggregate(name string, depth int, changed ...map[string]string
 		if target == name || item.Stale || !slices.ContainsFunc(changed, item.Object.AggregationRule.selects) {
 			continue
 		}
+		if item.From == b.from && item.Source != SourceAggregation && len(item.Object.Rules) > 0 {
+			continue // somebody saw all of them at once, and saw what the controller had made of them
+		}
 		b.gather(key, item, depth)
 	}
 }
@@ -327,13 +330,21 @@ func (b *builder) gather(key Key, item *Item, depth int) {
 			}
 		}
 	}
-	if slices.EqualFunc(rules, item.Object.Rules, func(x, y Rule) bool { return x.Equal(&y) }) {
-		return
+	if sameRules(rules, item.Object.Rules) {
+		return // the order of the controller is as good, and known from who saw it
 	}
 	object := *item.Object
 	object.Rules = rules
 	b.put(key, &Item{Key: key, Object: &object, From: b.from, Source: SourceAggregation})
 	b.aggregate(key.Name, depth+1, object.Metadata.Labels)
+}
+
+// sameRules says whether both have the same rules, in whichever order.
+func sameRules(x, y []Rule) bool {
+	missing := func(all []Rule) func(Rule) bool {
+		return func(r Rule) bool { return !slices.ContainsFunc(all, func(o Rule) bool { return o.Equal(&r) }) }
+	}
+	return !slices.ContainsFunc(x, missing(y)) && !slices.ContainsFunc(y, missing(x))
 }
 
 func (b *builder) selected(selector *Selector, except string) (all []*Item) {

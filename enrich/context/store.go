@@ -39,13 +39,14 @@ type Store struct {
 	pool     pool
 	seed     maphash.Seed
 	graves   graves
+	clock    func() time.Time // bounds what is believed of times
 
 	states, entries, credentials, dropped, expired atomic.Int64
 }
 
 // NewStore returns an empty Store.
 func NewStore(config Config) *Store {
-	s := &Store{config: config, seed: maphash.MakeSeed()}
+	s := &Store{config: config, seed: maphash.MakeSeed(), clock: time.Now}
 	s.graves.seed = s.seed
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
@@ -70,6 +71,7 @@ func (s *Store) Remove(name string) {
 	s.clusters.Store(&clusters)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.removed = true
 	s.states.Add(int64(-c.Versions()))
 	s.entries.Add(-c.entries)
 	s.credentials.Add(int64(-c.tables[Credential].len()))
@@ -100,5 +102,10 @@ func (s *Store) Apply(cluster string, changes ...Change) (since int64, changed b
 	if len(changes) == 0 {
 		return 0, false
 	}
-	return s.cluster(cluster).apply(changes)
+	for {
+		if since, changed, ok := s.cluster(cluster).apply(changes); ok {
+			return since, changed
+		}
+		// It was removed meanwhile: what is said from now on is of another of its name.
+	}
 }

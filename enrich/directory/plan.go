@@ -24,6 +24,13 @@ func outdated(known *context.Item, dumped *context.Object) bool {
 	return k > d
 }
 
+// gathered says whether what is known of an aggregated role is that version of it, with what its parts have become since:
+// the controller of the API server has yet to write it, or the parts are wrong, which the dump says of them.
+func gathered(known *context.Item, dumped *context.Object) bool {
+	return known.Source == context.SourceAggregation && known.Object.Metadata.UID == dumped.Metadata.UID &&
+		known.Object.Metadata.ResourceVersion != "" && known.Object.Metadata.ResourceVersion == dumped.Metadata.ResourceVersion
+}
+
 // Operation is what a step does to what is known.
 type Operation string
 
@@ -134,9 +141,12 @@ func PlanDump(store *context.Store, cluster string, dump *context.Dump, from int
 			p.set(known, change)
 		}
 	}
+	covered := dump.Coverage(known, from)
 	for _, kind := range dump.Complete {
-		for range known.Objects(kind, from) {
-			p.Present++
+		for item := range known.Objects(kind, from) {
+			if covered.Whole(item.Key) {
+				p.Present++
+			}
 		}
 	}
 	p.sort()
@@ -163,6 +173,8 @@ func (p *Plan) set(known *context.Cluster, change context.Change) {
 		p.step(known, Step{Operation: Add, Key: change.Key, After: change.Object}, change)
 	case outdated(before, change.Object):
 		p.Outdated++
+	case gathered(before, change.Object):
+		p.Unchanged++
 	default:
 		fields := Compare(before.Object, change.Object)
 		if len(fields) == 0 && !before.Stale {

@@ -205,3 +205,85 @@ func TestPlanHeals(t *testing.T) {
 		t.Errorf("before it was seen again: %+v", item)
 	}
 }
+
+// What the controller of the API server gathered, and what is gathered here, are one: the second import finds nothing to do.
+func TestPlanAggregated(t *testing.T) {
+	const form = `{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"NAME","uid":"u-NAME","resourceVersion":"REV","labels":{LABELS}},AGGREGATES"rules":[RULES]}`
+	clusterRole := func(name, rev, labels, selector string, verbs ...string) string {
+		var rules []string
+		for _, v := range verbs {
+			rules = append(rules, `{"verbs":["`+v+`"],"apiGroups":[""],"resources":["pods"]}`)
+		}
+		if selector != "" {
+			selector = `"aggregationRule":{"clusterRoleSelectors":[{"matchLabels":{` + selector + `}}]},`
+		}
+		return strings.NewReplacer("NAME", name, "REV", rev, "LABELS", labels, "AGGREGATES", selector, "RULES", strings.Join(rules, ",")).Replace(form)
+	}
+	const toAdmin, toEdit = `"to-admin":"true"`, `"to-edit":"true"`
+	dumps := []string{
+		of(clusterRole("admin", "9", "", toAdmin, "b", "a", "admin"), clusterRole("edit", "8", toAdmin, toEdit, "b", "a"),
+			clusterRole("one", "1", toEdit, "", "a"), clusterRole("two", "2", toEdit, "", "b"), clusterRole("three", "3", toAdmin, "", "admin")),
+		// The controller has not got there yet.
+		of(clusterRole("admin", "9", "", toAdmin, "b", "a", "admin"), clusterRole("edit", "8", toAdmin, toEdit, "b", "a"),
+			clusterRole("one", "11", toEdit, "", "c"), clusterRole("two", "2", toEdit, "", "b"), clusterRole("three", "3", toAdmin, "", "admin")),
+		of(clusterRole("admin", "13", "", toAdmin, "c", "b", "admin"), clusterRole("edit", "12", toAdmin, toEdit, "b", "c"),
+			clusterRole("one", "11", toEdit, "", "c"), clusterRole("two", "2", toEdit, "", "b"), clusterRole("three", "3", toAdmin, "", "admin")),
+	}
+	store := context.NewStore(context.DefaultConfig())
+	for i, text := range dumps {
+		at := int64(1000 * (i + 1))
+		carry(t, store, func() *Plan { return PlanDump(store, "prod", dump(t, "dump", text), at) })
+		if p := PlanDump(store, "prod", dump(t, "dump", text), at+500); !p.Empty() {
+			t.Errorf("dump %d again, later: %v", i, describeSteps(p))
+		}
+	}
+	// What the stream says of a part is gathered, and the controller's own write then is nothing new.
+	part := dump(t, "d", of(clusterRole("one", "14", toEdit, "", "d"))).Objects[0]
+	store.Apply("prod", context.Change{Key: part.Key, From: 5000, Object: part.Object, Source: context.SourceAudit})
+	last := of(clusterRole("admin", "16", "", toAdmin, "d", "b", "admin"), clusterRole("edit", "15", toAdmin, toEdit, "b", "d"),
+		clusterRole("one", "14", toEdit, "", "d"), clusterRole("two", "2", toEdit, "", "b"), clusterRole("three", "3", toAdmin, "", "admin"))
+	if p := PlanDump(store, "prod", dump(t, "dump", last), 6000); !p.Empty() {
+		t.Errorf("what was gathered differs: %v", describeSteps(p))
+	}
+}
+
+// A dump removes nothing of what it is not of: another kind, another namespace.
+func TestPlanOfAPart(t *testing.T) {
+	in := func(kind, namespace, name string) string {
+		text := `{"kind":"` + kind + `","apiVersion":"VERSION","metadata":{"namespace":"` + namespace + `","name":"` + name + `","uid":"u-` + name + `"}}`
+		version := map[string]string{"Role": "rbac.authorization.k8s.io/v1", "ServiceAccount": "v1", "Pod": "v1"}[kind]
+		return strings.Replace(text, "VERSION", version, 1)
+	}
+	all := of(role1, in("Role", "kube-system", "a"), in("Role", "web", "b"), in("Role", "web", "c"), in("Pod", "kube-system", "p"), in("Pod", "web", "q"), in("ServiceAccount", "web", "s"))
+	for _, tt := range []struct {
+		name, text string
+		want       []string
+		complete   int
+	}{
+		{"of one kind", of(other), []string{"remove ClusterRole r", "add ClusterRole s"}, 0},
+		{"of one namespace", of(in("Role", "web", "b")), []string{"remove Role web/c"}, 0},
+		{"of one namespace, several kinds", of(in("Role", "web", "d"), in("Pod", "web", "r")), []string{"remove Role web/b", "remove Role web/c", "add Role web/d", "remove Pod web/q", "add Pod web/r"}, 0},
+		{"of all", of(in("Role", "kube-system", "a"), in("Role", "web", "b"), in("Pod", "web", "q")), []string{"remove Role web/c", "remove Pod kube-system/p"}, 0},
+		{"without versions, of all", of(in("Role", "kube-system", "a"), in("Role", "web", "b"), in("Role", "web", "c")), nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store := context.NewStore(context.DefaultConfig())
+			carry(t, store, func() *Plan { return PlanDump(store, "prod", dump(t, "dump", all), 1000) })
+			p := carry(t, store, func() *Plan { return PlanDump(store, "prod", dump(t, "dump", tt.text), 2000) })
+			expectSteps(t, p, tt.want...)
+			if len(p.Complete) != tt.complete {
+				t.Errorf("then all are known of %v", p.Complete)
+			}
+			if removed := p.Count(Remove); removed > p.Present {
+				t.Errorf("%d of %d are removed", removed, p.Present)
+			}
+		})
+	}
+	// That all are known after a list of one namespace nobody says.
+	store := context.NewStore(context.DefaultConfig())
+	store.Apply("prod", context.Change{Key: context.Key{Kind: context.Role, Namespace: "kube-system", Name: "a"}, From: 10, Object: &context.Object{}, Source: context.SourceAudit})
+	carry(t, store, func() *Plan { return PlanDump(store, "prod", dump(t, "dump", of(in("Role", "web", "b"))), 1000) })
+	if store.Cluster("prod").Complete(context.Role, 2000) {
+		t.Error("a list of one namespace is taken for all")
+	}
+}

@@ -216,6 +216,35 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
+// A record of a time that had not come when it was written counts from then on: it does not win against all that follows.
+func TestRecordOfTheFuture(t *testing.T) {
+	cfg, client := broker(t)
+	written := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	records, err := feed.Records("prod", []context.Change{
+		binding(t, "", "early", written.Add(-time.Hour).UnixMicro()), binding(t, "", "eve", written.Add(366*24*time.Hour).UnixMicro()),
+		binding(t, "", "late", written.Add(time.Minute).UnixMicro()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		r.Timestamp = written
+	}
+	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	store := context.NewStore(context.DefaultConfig())
+	if err := feed.Load(t.Context(), cfg, store); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]string{-time.Minute: "early", 0: "eve", time.Minute: "late", 400 * 24 * time.Hour: "late"} {
+		item := store.Cluster("prod").Find(context.Key{Kind: context.ClusterRoleBinding, Name: "b"}, written.Add(after).UnixMicro())
+		if item == nil || item.Object.Subjects[0].Name != want {
+			t.Errorf("%s after it was written: got %+v, want %s", after, item, want)
+		}
+	}
+}
+
 func TestMissingTopics(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {

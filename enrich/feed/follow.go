@@ -253,6 +253,10 @@ func (f *Follower) apply(fetches kgo.Fetches) error {
 				"topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
 			cluster, c = clusterOf(r), context.Change{From: r.Timestamp.UnixMicro(), Doubt: true, Source: "damage"}
 		}
+		if believe(&c, r.Timestamp) {
+			f.deps.Logger.Warn("record of a time that had not come when it was written: it counts from then on",
+				"topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+		}
 		changes[cluster] = append(changes[cluster], c)
 	})
 	if fatal != nil {
@@ -271,6 +275,20 @@ func (f *Follower) apply(fetches kgo.Fetches) error {
 	}
 	f.next.Store(&position)
 	return nil
+}
+
+// ahead is how far the clock of a writer may be ahead of that of the broker.
+const ahead = time.Hour
+
+// believe sees to it that a change is not of later than when its record was written: it would win against all that is said
+// until then. It says whether it was. All who read the record make the same of it.
+func believe(c *context.Change, written time.Time) (later bool) {
+	if written.UnixMilli() <= 0 || c.From <= written.Add(ahead).UnixMicro() {
+		return false
+	}
+	c.From = written.UnixMicro()
+	c.Seen = min(c.Seen, c.From)
+	return true
 }
 
 // Apply puts changes of a cluster into a store and tells applied from when on something is different, by kind of object:
