@@ -150,11 +150,16 @@ type Address struct {
 // the node whose range of pods it is in. Of several that are said to have had it, the one that got it last had it; if it
 // changed since in a way that is not known, nobody is known to have had it. It takes no lock.
 func (c *Cluster) Address(ip string, at int64) (Address, bool) {
-	if c == nil {
-		return Address{}, false
-	}
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
+		return Address{}, false
+	}
+	return c.AddressOf(addr, at)
+}
+
+// AddressOf is Address for an address that is parsed.
+func (c *Cluster) AddressOf(addr netip.Addr, at int64) (Address, bool) {
+	if c == nil || !addr.IsValid() {
 		return Address{}, false
 	}
 	addr = addr.Unmap().WithZone("")

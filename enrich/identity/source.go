@@ -81,7 +81,7 @@ func (j *Joiner) origin(cluster *context.Cluster, e *schemas.Event, pod *context
 		return
 	}
 	e.SourceZone, e.SourceCountry, e.SourceNetwork = zone, s.country, s.network
-	address, known := cluster.Address(s.text, at)
+	address, known := cluster.AddressOf(s.addr, at)
 	if known {
 		e.SourceNode = address.Node
 	}

@@ -164,10 +164,23 @@ func RequestOf(e *schemas.Event) Request {
 	if e.Verb == "create" && e.Subresource == "" && strings.HasSuffix(strings.TrimRight(path, "/"), "/"+e.Resource) {
 		q.Name = ""
 	}
-	if q.Namespace != "" && strings.HasPrefix(path, "/api") && !strings.Contains(path+"/", "/namespaces/"+q.Namespace+"/") {
+	if q.Namespace != "" && strings.HasPrefix(path, "/api") && !names(path, q.Namespace) {
 		q.Namespace = ""
 	}
 	return q
+}
+
+// names says whether a path has /namespaces/ and a namespace.
+func names(path, namespace string) bool {
+	const before = "/namespaces/"
+	for i := strings.Index(path, before); i >= 0; i = strings.Index(path, before) {
+		rest, ok := strings.CutPrefix(path[i+len(before):], namespace)
+		if ok && (rest == "" || rest[0] == '/') {
+			return true
+		}
+		path = path[i+1:]
+	}
+	return false
 }
 
 // agree resolves a request and compares with the decision. If they differ, states from shortly before and after are
