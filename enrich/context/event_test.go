@@ -219,6 +219,22 @@ func TestPatches(t *testing.T) {
 	}
 }
 
+// A role gathers no rules, whatever a patch of it says.
+func TestAggregationOfRole(t *testing.T) {
+	s := context.NewStore(context.DefaultConfig())
+	apply(t, s,
+		event{verb: "create", resource: "roles", namespace: "n", name: "r", at: 10, request: `{"metadata":{"name":"r"},"rules":[{"verbs":["get"]}]}`},
+		event{
+			verb: "patch", resource: "roles", namespace: "n", name: "r", at: 20,
+			request: `[{"op":"add","path":"/aggregationRule","value":{"clusterRoleSelectors":[{"matchLabels":{"a":"b"}}]}}]`,
+		},
+		event{verb: "create", resource: "clusterroles", name: "c", at: 30, response: role("c", 1, `,"labels":{"a":"b"}`, "list")})
+	item, _ := s.Cluster(cluster).At(30).Get(context.Key{Kind: context.Role, Namespace: "n", Name: "r"})
+	if item == nil || item.Stale || len(item.Object.Rules) != 1 || item.Object.AggregationRule != nil {
+		t.Errorf("got %+v", item)
+	}
+}
+
 func TestAggregation(t *testing.T) {
 	const (
 		top    = `,"labels":{"a":"b"}},"aggregationRule":{"clusterRoleSelectors":[{"matchLabels":{"to":"view"}}]},"x":{"y":""`

@@ -69,7 +69,10 @@ func (w *wire) object(k Kind, pool *pool) *Object {
 func (w *wire) content(o *Object, k Kind, pool *pool) {
 	switch k {
 	case Role, ClusterRole:
-		o.Rules, o.AggregationRule = w.Rules, w.AggregationRule
+		o.Rules = w.Rules
+		if k == ClusterRole { // a patch may name it for a role, where the API server drops it
+			o.AggregationRule = w.AggregationRule
+		}
 		if pool != nil {
 			o.Rules = pool.rules(o.Rules)
 		}

@@ -249,7 +249,7 @@ func (b *builder) countEKS(key Key, had, has bool) {
 // index keeps the list of aggregated roles.
 func (b *builder) index(key Key, before, after *Item) {
 	had, has := aggregates(before), aggregates(after)
-	if had == has {
+	if had == has || key.Kind != ClusterRole {
 		return
 	}
 	i, _ := slices.BinarySearch(b.aggregated, key.Name)
