@@ -15,56 +15,56 @@ func adopt(spans []span) {
 	if !slices.ContainsFunc(spans, func(s span) bool { return s.item.gone && s.uid == "" }) {
 		return
 	}
-	lives := livesOf(spans)
+	begins := beginsOf(spans)
 	for i := range spans {
 		s := &spans[i]
 		if s.uid != "" || !s.item.gone {
 			continue
 		}
 		uid, begin := "", int64(math.MinInt64)
-		for u, l := range lives {
-			if l.begin <= s.from && (l.begin > begin || l.begin == begin && u > uid) {
-				uid, begin = u, l.begin
+		for u, b := range begins {
+			if b <= s.from && (b > begin || b == begin && u > uid) {
+				uid, begin = u, b
 			}
 		}
-		l, known := lives[uid]
-		if !known || max(l.end, l.last) < s.from {
-			continue // it was gone by then
+		if uid != "" && alive(spans, uid, s.from) {
+			named := *s.entry
+			named.uid = uid
+			s.entry = &named
 		}
-		l.end = min(l.end, s.from)
-		lives[uid] = l
-		named := *s.entry
-		named.uid = uid
-		s.entry = &named
 	}
 }
 
-// life is from when to when there was an object.
-type life struct {
-	begin, last int64 // when it was there
-	end         int64 // when it was deleted first, as is said
-}
-
-// livesOf returns the lives of objects by their uids.
-func livesOf(spans []span) map[string]life {
-	lives := map[string]life{}
+// beginsOf returns since when objects were there at the latest, by their uids.
+func beginsOf(spans []span) map[string]int64 {
+	begins := map[string]int64{}
 	for i := range spans {
-		s := &spans[i]
-		if s.uid == "" {
-			continue
+		if s := &spans[i]; s.uid != "" && !s.item.gone {
+			begin, known := begins[s.uid]
+			if !known || s.begin() < begin {
+				begins[s.uid] = s.begin()
+			}
 		}
-		l, known := lives[s.uid]
-		if !known {
-			l = life{begin: math.MaxInt64, last: math.MinInt64, end: math.MaxInt64}
-		}
-		if s.item.gone {
-			l.end = min(l.end, s.from)
-		} else {
-			l.begin, l.last = min(l.begin, s.begin()), max(l.last, s.from)
-		}
-		lives[s.uid] = l
 	}
-	return lives
+	return begins
+}
+
+// alive says whether an object was there at a time, by what is said of it by its uid: not if it was deleted and not seen since,
+// unless something is said of it later.
+func alive(spans []span, uid string, at int64) bool {
+	there, gone := false, int64(math.MinInt64)
+	for i := range spans { // by time
+		switch s := &spans[i]; {
+		case s.uid != uid:
+		case s.from >= at:
+			return true
+		case s.item.gone:
+			there, gone = false, s.from
+		default:
+			there = there || gone == math.MinInt64 || !s.item.exact() || s.from >= gone+reappears
+		}
+	}
+	return there
 }
 
 // begin is when the object was there at the latest: API servers round down when it was created.
@@ -94,50 +94,57 @@ func death(spans []span) {
 		back := revival(spans, dead)
 		for i := range spans {
 			switch s := &spans[i]; {
-			case s == dead || s == back || s.from <= since:
-			case s.from < dead.from:
-				s.drop = s.drop || s.item.gone
-			case back == nil || s.from < back.from:
+			case s == dead || s == back || s.from <= since || s.from < dead.from && !s.item.gone:
+			case s.from < dead.from && s.from < dead.from-reappears:
+				s.doubt()
+			case s.from < dead.from || back == nil || s.from < back.from:
 				s.drop = true
 			}
 		}
 		if back == nil {
 			return
 		}
-		dead.entry = &entry{
-			item: Item{Key: dead.item.Key, From: dead.from, Source: dead.item.Source, By: dead.item.By, Stale: true}, uid: dead.uid,
-		}
+		dead.doubt()
 		since = back.from
 	}
 }
 
-// deletion returns the first deletion after a time, nil if there is none: of those whose time is exact, if any.
+// doubt makes of a deletion that something changed that is not known.
+func (s *span) doubt() {
+	s.entry = &entry{item: Item{Key: s.item.Key, From: s.from, Source: s.item.Source, By: s.item.By, Stale: true}, uid: s.uid}
+}
+
+// deletion returns when the object was deleted after a time, nil if it was not: of those whose time is exact, if any, the
+// last, since nobody deletes what is not there.
 func deletion(spans []span, since int64) *span {
 	var exact, other *span
 	for i := range spans {
 		s := &spans[i]
-		if s.drop || !s.item.gone || s.from <= since {
-			continue
-		}
-		first := &other
-		if s.item.exact() {
-			first = &exact
-		}
-		if *first == nil || s.from < (*first).from {
-			*first = s
+		switch {
+		case s.drop || !s.item.gone || s.from <= since:
+		case s.item.exact():
+			if exact == nil || s.from >= exact.from {
+				exact = s
+			}
+		case other == nil || s.from < other.from:
+			other = s
 		}
 	}
 	if exact != nil || other == nil {
 		return exact
 	}
-	// Somebody noticed, and said since when too early.
-	noticed := other.from
+	notice(spans, other)
+	return other
+}
+
+// notice sets when a deletion was that somebody noticed, who said since when too early.
+func notice(spans []span, dead *span) {
+	noticed := dead.from
 	for i := range spans {
 		if s := &spans[i]; !s.drop && !s.item.gone && s.item.exact() && s.from <= noticed+reappears {
-			other.from = max(other.from, s.from+1)
+			dead.from = max(dead.from, s.from+1)
 		}
 	}
-	return other
 }
 
 // revival returns what shows first that the object was there after its deletion, nil if nothing does.

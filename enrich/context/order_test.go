@@ -284,8 +284,9 @@ func (p *topic) write(c context.Change) {
 	}
 }
 
-// compact forgets all but the last record of each key, but for those that are newer than lag.
-func (p *topic) compact(t *testing.T, lag int) []context.Change {
+// compact forgets all but the last record of each key, but for those that are newer than lag; and of those the deletions that
+// are among the first dead.
+func (p *topic) compact(t *testing.T, lag, dead int) []context.Change {
 	t.Helper()
 	var kept []context.Change
 	has := map[string]bool{}
@@ -296,6 +297,9 @@ func (p *topic) compact(t *testing.T, lag int) []context.Change {
 				continue
 			}
 			has[key] = true
+			if _, deletion := context.Tombstone(cluster, &c); deletion && i < dead {
+				continue
+			}
 		}
 		kept = append(kept, throughRecord(t, c))
 	}
@@ -344,7 +348,10 @@ func lessKnown(want, got string, late bool) bool {
 		}
 		delete(known, key)
 	}
-	for key := range known {
+	for key, value := range known {
+		if value == "?\n" {
+			continue // it may be there, or was held when it was deleted by a name that says nothing any more
+		}
 		if strings.Contains(key, " ") && !strings.HasPrefix(key, "of ") && !strings.HasPrefix(key, "complete ") {
 			return false // it is said not to exist
 		}
@@ -373,9 +380,9 @@ func lessKnownOf(want, got string, late bool) bool {
 	return got == want && (late || since >= earlier && (by == "" || by == whom))
 }
 
-// A compacted topic says the same of all times since its lag.
+// A compacted topic says the same of all times since its lag, or less: never something else.
 func TestCompaction(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(150) {
 		w := newWorld(seed)
 		for range 80 {
 			w.step()
@@ -398,7 +405,7 @@ func TestCompaction(t *testing.T) {
 		}
 		lag := w.r.IntN(len(p.records))
 		got := context.NewStore(context.DefaultConfig())
-		got.Apply(cluster, p.compact(t, lag)...)
+		got.Apply(cluster, p.compact(t, lag, w.r.IntN(len(p.records)-lag+1))...)
 		newest := int64(math.MinInt64)
 		for _, c := range p.records[:len(p.records)-lag] {
 			newest = max(newest, c.From)
