@@ -82,7 +82,11 @@ func (p *partition) forget() {
 func (p *partition) remember(record *kgo.Record) {
 	if h, _, err := p.transform.headers(record); err == nil {
 		p.window.add(p.transform.hasher.EventID(h.cluster, record.Value), schemas.ID(record.Key), h.source)
-		p.wrote(h.cluster, max(h.received, p.transform.decoder.eventTime(record.Value)))
+		t := p.transform.decoder.eventTime(record.Value)
+		if t == 0 {
+			t = h.received
+		}
+		p.wrote(h.cluster, t)
 	}
 }
 

@@ -74,7 +74,7 @@ func rawRecord(tb testing.TB, raw []byte, cluster, source string) *kgo.Record {
 			{Key: schemas.HeaderVersion, Value: []byte("1")},
 			{Key: schemas.HeaderCluster, Value: []byte(cluster)},
 			{Key: schemas.HeaderSource, Value: []byte(source)},
-			{Key: schemas.HeaderReceived, Value: []byte("1764000000000000")},
+			{Key: schemas.HeaderReceived, Value: []byte("1800000000000000")}, // long after the event: it is a replay
 		},
 	}
 }
