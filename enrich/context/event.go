@@ -279,7 +279,8 @@ func (w *write) now(object *wire) []Change {
 		key.Name = object.name // of a generated name the request knows nothing
 	}
 	o := object.object(key.Kind, w.pool)
-	if object.terminates() {
+	// An update that creates may bring a deletionTimestamp of its own: the object is there until the next write.
+	if object.terminates() && w.code != http.StatusCreated {
 		return w.emptied([]Change{{Key: key, From: w.at, UID: o.Metadata.UID, Source: SourceAudit}})
 	}
 	if before := w.known.Find(key, w.at-1); key.Kind > Namespace && before != nil && !before.Stale && before.Object.same(o) {

@@ -24,6 +24,14 @@ func TestWrites(t *testing.T) {
 		{"not yet", []event{{verb: "update", at: 20, stage: "RequestReceived", request: role("r", 2, "", "list")}}, "get"},
 		{"of a subresource", []event{{verb: "update", at: 20, sub: "scale", response: role("r", 2, "", "list")}}, "get"},
 		{"all deleted, as somebody else, which the user must not be", []event{{verb: "deletecollection", at: 20, code: 403}}, "get"},
+		{
+			"created by an update that says it was deleted",
+			[]event{
+				{verb: "delete", at: 19, level: "Request", status: "Success"},
+				{verb: "update", code: 201, at: 20, response: strings.Replace(role("r", 2, terminating, "list"), "uid-r", "uid-2", 1)},
+			},
+			"list",
+		},
 		{"read", []event{{verb: "get", at: 20, response: role("r", 2, "", "list")}}, "get"},
 		{"updated, level Request", []event{{verb: "update", at: 20, request: role("r", 1, "", "list")}}, "list"},
 		{"deleted", []event{{verb: "delete", at: 20, response: `{"kind":"Status","details":{"uid":"uid-r"}}`}}, "-"},
