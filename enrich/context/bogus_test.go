@@ -102,6 +102,23 @@ func TestNamespaceGoes(t *testing.T) {
 	}
 }
 
+// What was deleted before its namespace was, is known to be gone since then, also if that is heard of later.
+func TestNamespaceWasEmptied(t *testing.T) {
+	s := context.NewStore(context.DefaultConfig())
+	key := context.Key{Kind: context.RoleBinding, Namespace: "n", Name: "x"}
+	s.Apply(cluster, create(key, "u", 10))
+	apply(t, s, event{verb: "update", sub: "finalize", resource: "namespaces", name: "n", at: 30,
+		response: `{"kind":"Namespace","metadata":{"name":"n","uid":"1","deletionTimestamp":"2026-11-21T03:00:00Z"},"spec":{}}`})
+	s.Apply(cluster, context.Change{Key: key, From: 20, UID: "u", Source: context.SourceAudit})
+	c := s.Cluster(cluster)
+	if c.Find(key, 19) == nil || c.Find(key, 20) != nil {
+		t.Errorf("it is there until %+v, %+v", c.Find(key, 19), c.Find(key, 20))
+	}
+	if since := c.At(40).RBACFrom(); since != 20 {
+		t.Errorf("the state is of %d, want 20", since)
+	}
+}
+
 // What was only tried deleted nothing; what a selector selected is not guessed.
 func TestDeletionsThatMayBeNone(t *testing.T) {
 	const tried = `{"kind":"DeleteOptions","apiVersion":"v1","dryRun":["All"]}`

@@ -12,6 +12,7 @@ const (
 	SourceAudit       = "audit"
 	SourceWatch       = "watch"
 	SourceAggregation = "aggregation" // worked out as the API server's controller does
+	SourceNamespace   = "namespace"   // it went not later than its namespace
 	sourceImport      = "import:"
 )
 

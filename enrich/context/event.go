@@ -289,7 +289,8 @@ func (w *write) now(object *wire) []Change {
 	return []Change{{Key: key, From: w.at, Object: o, Source: SourceAudit}}
 }
 
-// emptied adds to the deletion of a namespace those of what was in it, as far as is known: it was empty before it went.
+// emptied adds to the deletion of a namespace those of what was in it, as far as is known: it was empty before it went. A deletion
+// that was recorded, of which may not be known yet, counts more.
 func (w *write) emptied(changes []Change) []Change {
 	if w.key.Kind != Namespace {
 		return changes
@@ -301,7 +302,7 @@ func (w *write) emptied(changes []Change) []Change {
 		n := len(changes)
 		for item := range w.known.Objects(k, w.at-1) {
 			if item.Key.Namespace == changes[0].Key.Name {
-				changes = append(changes, Change{Key: item.Key, From: w.at, UID: item.uid(), Source: SourceAudit})
+				changes = append(changes, Change{Key: item.Key, From: w.at, UID: item.uid(), Source: SourceNamespace})
 			}
 		}
 		slices.SortFunc(changes[n:], func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })
