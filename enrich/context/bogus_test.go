@@ -107,8 +107,10 @@ func TestNamespaceWasEmptied(t *testing.T) {
 	s := context.NewStore(context.DefaultConfig())
 	key := context.Key{Kind: context.RoleBinding, Namespace: "n", Name: "x"}
 	s.Apply(cluster, create(key, "u", 10))
-	apply(t, s, event{verb: "update", sub: "finalize", resource: "namespaces", name: "n", at: 30,
-		response: `{"kind":"Namespace","metadata":{"name":"n","uid":"1","deletionTimestamp":"2026-11-21T03:00:00Z"},"spec":{}}`})
+	apply(t, s, event{
+		verb: "update", sub: "finalize", resource: "namespaces", name: "n", at: 30,
+		response: `{"kind":"Namespace","metadata":{"name":"n","uid":"1","deletionTimestamp":"2026-11-21T03:00:00Z"},"spec":{}}`,
+	})
 	s.Apply(cluster, context.Change{Key: key, From: 20, UID: "u", Source: context.SourceAudit})
 	c := s.Cluster(cluster)
 	if c.Find(key, 19) == nil || c.Find(key, 20) != nil {
