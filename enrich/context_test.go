@@ -23,13 +23,18 @@ import (
 // tell writes changes of a cluster to the topics of the context.
 func (b *bed) tell(cluster string, changes ...clusters.Change) {
 	b.t.Helper()
+	if err := b.client.ProduceSync(b.t.Context(), b.recordsOf(cluster, changes...)...).FirstErr(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bed) recordsOf(cluster string, changes ...clusters.Change) []*kgo.Record {
+	b.t.Helper()
 	records, err := feed.Records(cluster, changes)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.client.ProduceSync(b.t.Context(), records...).FirstErr(); err != nil {
-		b.t.Fatal(err)
-	}
+	return records
 }
 
 // final is a row as it counts: the one with the highest version.

@@ -53,6 +53,9 @@ type Topic struct {
 // ContextPartitions is the number of partitions of TopicContext and TopicCredentials.
 const ContextPartitions = 6
 
+// ContextKept is how long TopicContext keeps a version for certain of which there is a newer one, and a deletion.
+const ContextKept = 8 * 24 * time.Hour
+
 // SignalPartitions is the number of partitions of TopicSignals and TopicSeen, which must be equal.
 const SignalPartitions = 12
 
@@ -79,7 +82,7 @@ func Topics(partitions int32) []Topic {
 			// events again must find what was true then. A deletion is a tombstone with headers.
 			TopicContext, ContextPartitions,
 			map[string]string{
-				"cleanup.policy": "compact", "min.compaction.lag.ms": retention(8 * day), "delete.retention.ms": retention(8 * day),
+				"cleanup.policy": "compact", "min.compaction.lag.ms": retention(ContextKept), "delete.retention.ms": retention(ContextKept),
 			},
 			"one version of one RBAC or identity object, JSON",
 		},

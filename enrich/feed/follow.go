@@ -43,6 +43,7 @@ type Follower struct {
 	metrics *metrics
 	caught  chan struct{}
 	next    atomic.Pointer[Position]
+	began   time.Time // when the topics were read from the beginning
 
 	mu       sync.Mutex
 	outdated map[string]*outdated // by key
@@ -148,6 +149,7 @@ func (f *Follower) follow(ctx stdcontext.Context, once bool) error {
 	if err := kafka.WaitForBroker(ctx, client, f.cfg); err != nil {
 		return err
 	}
+	f.began = time.Now()
 	missing, err := f.ends(ctx, client)
 	if err != nil {
 		return err
@@ -257,6 +259,7 @@ func (f *Follower) apply(fetches kgo.Fetches) error {
 			f.deps.Logger.Warn("record of a time that had not come when it was written: it counts from then on",
 				"topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		}
+		f.forgotten(&c, r.Timestamp)
 		changes[cluster] = append(changes[cluster], c)
 	})
 	if fatal != nil {
@@ -289,6 +292,14 @@ func believe(c *context.Change, written time.Time) (later bool) {
 	c.From = written.UnixMicro()
 	c.Seen = min(c.Seen, c.From)
 	return true
+}
+
+// forgotten sees to it that nobody says that all was known of a time of which compaction may have removed some: what was
+// written then and superseded since.
+func (f *Follower) forgotten(c *context.Change, written time.Time) {
+	if kept := f.began.Add(-schemas.ContextKept); len(c.Complete) > 0 && !c.Doubt && written.Before(kept) {
+		c.From, c.Seen = max(c.From, kept.UnixMicro()), 0
+	}
 }
 
 // Apply puts changes of a cluster into a store and tells applied from when on something is different, by kind of object:
