@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/auditmill/auditmill/enrich"
 	"github.com/auditmill/auditmill/enrich/context"
 	"github.com/auditmill/auditmill/enrich/rbac"
 	"github.com/auditmill/auditmill/ingest/replay"
@@ -42,19 +41,13 @@ func Load(ctx stdcontext.Context, cluster string, sources Sources, note func(err
 		}
 		store.Import(cluster, dump, from)
 	}
-	offline := enrich.NewOffline()
+	learner := NewLearner(cluster, store)
 	for _, path := range sources.Events {
 		err := replay.ReadFile(path, func(item *split.Item, line int) error {
 			if item.Fault != nil {
 				note(fmt.Errorf("%s:%d: %s: %s", path, line, item.Fault.Reason, item.Fault.Detail))
-				return ctx.Err()
-			}
-			e, err := offline.Event(cluster, item.Raw, &item.Fields, item.Damage)
-			if err == nil {
-				_, _, err = store.Event(cluster, e)
-			}
-			if err != nil {
-				note(fmt.Errorf("%s:%d: %w", path, line, err))
+			} else {
+				learner.Event(item, func(err error) { note(fmt.Errorf("%s:%d: %w", path, line, err)) })
 			}
 			return ctx.Err()
 		})
@@ -62,6 +55,7 @@ func Load(ctx stdcontext.Context, cluster string, sources Sources, note func(err
 			return nil, err
 		}
 	}
+	learner.Finish()
 	return store, nil
 }
 
