@@ -79,6 +79,19 @@ func (b *bed) finals(enough func(map[string]*final) bool) map[string]*final {
 	return all
 }
 
+// agree says that so many rows agree with what the API server said.
+func agree(n int) func(map[string]*final) bool {
+	return func(all map[string]*final) bool {
+		right := 0
+		for _, f := range all {
+			if f.text["grant_agreement"] == "agree" {
+				right++
+			}
+		}
+		return right == n
+	}
+}
+
 // audited makes the raw record of an event of a cluster; its members are as in the event.
 func audited(tb testing.TB, cluster string, at time.Time, members string) *kgo.Record {
 	tb.Helper()

@@ -58,15 +58,7 @@ func TestCorrectionAfterRebalance(t *testing.T) {
 		b.members(1)
 	}
 	b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
-	b.finals(func(all map[string]*final) bool {
-		right := 0
-		for _, f := range all {
-			if f.text["grant_agreement"] == "agree" {
-				right++
-			}
-		}
-		return right == n
-	})
+	b.finals(agree(n))
 	if err := stop(); err != nil {
 		t.Error(err)
 	}

@@ -156,15 +156,7 @@ func TestCorrectionIsRepeated(t *testing.T) {
 		return refuse(request), nil, true
 	})
 	b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
-	b.finals(func(all map[string]*final) bool {
-		right := 0
-		for _, f := range all {
-			if f.text["grant_agreement"] == "agree" {
-				right++
-			}
-		}
-		return right == events
-	})
+	b.finals(agree(events))
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
