@@ -112,9 +112,34 @@ func (e *eventSink) mendRollup(ctx context.Context, token string, r schemas.Roll
 		condition("toDate(received_at)", r.Minute), r.Time, first, last+60)
 	rollup := fmt.Sprintf("%s AND minute BETWEEN toDateTime(%d, 'UTC') AND toDateTime(%d, 'UTC')",
 		condition(dayOfRow, "minute"), first, last)
-	// A second attempt at the same time would add the difference twice: settle finds it by its id, and the
-	// server knows the token.
-	return e.execAs(ctx, r.Mend(e.options, events, rollup), queryPrefix(token), clickhouse.Settings{
-		"insert_deduplication_token": fmt.Sprintf("%s/%s/%d", token, r.Table, partition),
-	})
+	insert, differences := r.Mend(e.options, events, rollup)
+	for n := range maxMends {
+		differ, err := e.number(ctx, differences)
+		if err != nil || differ == 0 {
+			return err
+		}
+		// A second attempt at the same time would add the difference twice: settle finds it by its id, and the server knows
+		// the token. A server that is killed may know the token and not have the rows; then the next one counts.
+		err = e.execAs(ctx, insert, queryPrefix(token), clickhouse.Settings{
+			"insert_deduplication_token": fmt.Sprintf("%s/%s/%d/%d", token, r.Table, partition, n),
+		})
+		// Replicated tables write down token and rows at once; and another replica may not have the rows yet when it is asked.
+		if err != nil || e.options.Replicated {
+			return err
+		}
+	}
+	return fmt.Errorf("minutes still differ after %d attempts", maxMends)
+}
+
+// maxMends bounds the tokens that may have been used up: one for each attempt that was killed.
+const maxMends = 64
+
+// number runs a query for one.
+func (e *eventSink) number(ctx context.Context, sql string) (n uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	if err := e.conn.QueryRow(ctx, sql).Scan(&n); err != nil {
+		return 0, fmt.Errorf("running %.80q: %w", sql, err)
+	}
+	return n, nil
 }

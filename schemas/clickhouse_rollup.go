@@ -86,8 +86,9 @@ func (r Rollup) keys() []string {
 
 // Mend is the statement that adds to the rollup what it lacks, and takes away what it has too much, of the events that count:
 // rows with the differences, which may be negative. Counts are unsigned and wrap, so that a sum over them is right.
-// Once it is done it finds nothing more to do. events and rollup are the same condition, on each of the two tables.
-func (r Rollup) Mend(o SQLOptions, events, rollup string) string {
+// Once it is done it finds nothing more to do: differences counts how many rows it would insert. events and rollup are the same
+// condition, on each of the two tables.
+func (r Rollup) Mend(o SQLOptions, events, rollup string) (insert, differences string) {
 	keys := strings.Join(r.keys(), ", ")
 	var names, truth, stored, sums, differ []string
 	for i, s := range r.Sums {
@@ -97,12 +98,13 @@ func (r Rollup) Mend(o SQLOptions, events, rollup string) string {
 		sums = append(sums, fmt.Sprintf("toUInt64(sum(d%d))", i))
 		differ = append(differ, fmt.Sprintf("sum(d%d) != 0", i))
 	}
-	return fmt.Sprintf("INSERT INTO %s.%s (%s, %s)\nSELECT %s, %s FROM\n(\nSELECT %s, %s FROM (%s)\nUNION ALL\n"+
+	query := fmt.Sprintf("SELECT %s, %s FROM\n(\nSELECT %s, %s FROM (%s)\nUNION ALL\n"+
 		"SELECT %s, %s FROM %s.%s WHERE %s GROUP BY %s\n)\nGROUP BY %s HAVING %s",
-		o.Database, o.LocalTable(r.Table), keys, strings.Join(names, ", "),
 		keys, strings.Join(sums, ", "), keys, strings.Join(truth, ", "), r.Select(o, events),
 		keys, strings.Join(stored, ", "), o.Database, r.Table, rollup, keys,
 		keys, strings.Join(differ, " OR "))
+	insert = fmt.Sprintf("INSERT INTO %s.%s (%s, %s)\n%s", o.Database, o.LocalTable(r.Table), keys, strings.Join(names, ", "), query)
+	return insert, fmt.Sprintf("SELECT count() FROM\n(\n%s\n)", query)
 }
 
 // RollupView is the statement for the materialized view that fills a rollup.
