@@ -34,8 +34,8 @@ type janitor struct {
 	admin  *kadm.Client
 	cancel context.CancelFunc
 	done   chan struct{}
-	// expelled is closed when nobody is made to leave a group any more.
-	expelled chan struct{}
+	// kept is closed when no heartbeats are sent for others any more.
+	kept chan struct{}
 	// compacted is the size of all compacted topics after the last compaction.
 	compacted int64
 }
@@ -52,12 +52,12 @@ func startJanitor(s *Server, m *members) (*janitor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	j := &janitor{
 		server: s, log: s.log, client: client, admin: kadm.NewClient(client), cancel: cancel,
-		done: make(chan struct{}), expelled: make(chan struct{}),
+		done: make(chan struct{}), kept: make(chan struct{}),
 	}
 	go j.run(ctx, s.cfg.JanitorPeriod)
 	go func() {
-		defer close(j.expelled)
-		m.expel(ctx, client)
+		defer close(j.kept)
+		m.keep(ctx, s.cluster, client)
 	}()
 	return j, nil
 }
@@ -65,7 +65,7 @@ func startJanitor(s *Server, m *members) (*janitor, error) {
 func (j *janitor) stop() {
 	j.cancel()
 	<-j.done
-	<-j.expelled
+	<-j.kept
 	j.client.Close()
 }
 

@@ -2,40 +2,58 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// memberPeriod is how often silent members are looked for.
-const memberPeriod = 2 * time.Second
+const (
+	// waitingPeriod is how often a heartbeat is sent for a member that waits: well below the shortest session.
+	waitingPeriod = shortestSession / 4
+	// longestJoin bounds how long a group comes together after the last member has joined. The broker waits anew with
+	// each that joins, also with one that only comes again because its request timed out, so that two who ask for a
+	// minute each could wait for ever for a third that died.
+	longestJoin = 20 * time.Second
+)
 
-// members watches who is heard of in consumer groups. The broker forgets a member that
-// stops its heartbeats, but not one whose process dies while it waits for its group to
-// come together: that one would keep its partitions for ever. It is made to leave here.
+// members sends heartbeats for the members of consumer groups that wait for the others, as they themselves do not. The
+// broker's sessions go on meanwhile: it would remove a member that waits for longer and never answer it, and would count
+// wrongly from then on who has joined. And it begins no session when it answers a member whose process has died, which
+// would then keep its partitions for ever.
 type members struct {
 	log *slog.Logger
 	mu  sync.Mutex
-	// due holds, for each member, until when it must be heard of again.
-	due map[member]deadline
+	// waiting holds those whose last request was to join or to sync.
+	waiting map[member]*wait
 }
 
 type member struct{ group, id string }
 
-type deadline struct {
-	at      time.Time
-	session time.Duration
+// wait is what a member waits for: that its group leaves a state.
+type wait struct {
+	state string
+	// epoch is the generation of the group, negative when it is not known yet.
+	epoch int32
 }
 
+// The states of a group in which the broker answers neither who joins nor who syncs.
+const (
+	preparing  = "PreparingRebalance"
+	completing = "CompletingRebalance"
+)
+
 func watchMembers(cluster *kfake.Cluster, log *slog.Logger) *members {
-	m := &members{log: log, due: make(map[member]deadline)}
-	for _, key := range []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup} {
+	m := &members{log: log, waiting: make(map[member]*wait)}
+	for _, key := range []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.LeaveGroup} {
 		cluster.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			m.hear(req, time.Now())
+			m.hear(req)
 			return nil, nil, false
 		})
 	}
@@ -43,76 +61,79 @@ func watchMembers(cluster *kfake.Cluster, log *slog.Logger) *members {
 }
 
 // hear notes a request of a member.
-func (m *members) hear(req kmsg.Request, now time.Time) {
+func (m *members) hear(req kmsg.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch r := req.(type) {
 	case *kmsg.JoinGroupRequest:
-		if r.MemberID == "" {
-			return // the answer to this one gives it a name, under which it comes again
+		r.RebalanceTimeoutMillis = min(r.RebalanceTimeoutMillis, int32(longestJoin.Milliseconds()))
+		if r.MemberID != "" { // else the answer gives it an id, with which it comes again
+			m.waiting[member{r.Group, r.MemberID}] = &wait{state: preparing, epoch: -1}
 		}
-		session := time.Duration(r.SessionTimeoutMillis) * time.Millisecond
-		// It may have to wait for the others this long.
-		wait := time.Duration(r.RebalanceTimeoutMillis) * time.Millisecond
-		m.due[member{r.Group, r.MemberID}] = deadline{at: now.Add(wait + session), session: session}
 	case *kmsg.SyncGroupRequest:
-		m.extend(member{r.Group, r.MemberID}, now)
-	case *kmsg.HeartbeatRequest:
-		m.extend(member{r.Group, r.MemberID}, now)
+		m.waiting[member{r.Group, r.MemberID}] = &wait{state: completing, epoch: r.Generation}
 	case *kmsg.LeaveGroupRequest:
-		delete(m.due, member{r.Group, r.MemberID})
+		delete(m.waiting, member{r.Group, r.MemberID})
 		for _, left := range r.Members {
-			delete(m.due, member{r.Group, left.MemberID})
+			delete(m.waiting, member{r.Group, left.MemberID})
 		}
 	}
 }
 
-// extend gives a member that works two sessions: the broker itself acts after one.
-func (m *members) extend(who member, now time.Time) {
-	if d, ok := m.due[who]; ok {
-		d.at = now.Add(2 * d.session)
-		m.due[who] = d
-	}
-}
-
-// silent returns the members that were not heard of in time, and forgets them.
-func (m *members) silent(now time.Time) []member {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var gone []member
-	for who, d := range m.due {
-		if now.After(d.at) {
-			gone = append(gone, who)
-			delete(m.due, who)
-		}
-	}
-	return gone
-}
-
-// expel makes silent members leave until ctx ends. A member that the broker has forgotten
-// by itself is an error in the answer, which is as good.
-func (m *members) expel(ctx context.Context, client *kgo.Client) {
-	ticker := time.NewTicker(memberPeriod)
+// keep sends heartbeats for members that wait until ctx ends.
+func (m *members) keep(ctx context.Context, cluster *kfake.Cluster, client *kgo.Client) {
+	ticker := time.NewTicker(waitingPeriod)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			for _, who := range m.silent(now) {
-				m.leave(ctx, client, who)
+		case <-ticker.C:
+			for who, wait := range m.snapshot() {
+				if err := m.beat(ctx, cluster, client, who, wait); err != nil && ctx.Err() == nil {
+					m.log.Warn("no heartbeat for a group member that waits", "group", who.group, "err", err)
+				}
 			}
 		}
 	}
 }
 
-func (m *members) leave(ctx context.Context, client *kgo.Client, who member) {
-	req := kmsg.NewPtrLeaveGroupRequest()
-	req.Group = who.group
-	left := kmsg.NewLeaveGroupRequestMember()
-	left.MemberID = who.id
-	req.Members = append(req.Members, left)
-	if _, err := req.RequestWith(ctx, client); err != nil && ctx.Err() == nil {
-		m.log.Warn("kafka could not remove a silent group member", "group", who.group, "err", err)
+func (m *members) snapshot() map[member]*wait {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.waiting)
+}
+
+// beat sends one heartbeat, also to a member that has been answered meanwhile: that begins its session.
+func (m *members) beat(ctx context.Context, cluster *kfake.Cluster, client *kgo.Client, who member, w *wait) error {
+	group := cluster.GroupInfo(who.group)
+	if group == nil {
+		m.forget(who, w)
+		return nil
+	}
+	if w.epoch < 0 {
+		w.epoch = group.Epoch
+	}
+	req := kmsg.NewPtrHeartbeatRequest()
+	req.Group, req.MemberID, req.Generation = who.group, who.id, group.Epoch
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	switch err := kerr.ErrorForCode(resp.ErrorCode); {
+	case errors.Is(err, kerr.IllegalGeneration):
+		return nil // the group has moved on since it was looked at; the next round sees more
+	case errors.Is(err, kerr.UnknownMemberID), group.State != w.state, group.Epoch != w.epoch:
+		m.forget(who, w)
+	}
+	return nil
+}
+
+// forget ends a wait, unless another has begun.
+func (m *members) forget(who member, w *wait) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting[who] == w {
+		delete(m.waiting, who)
 	}
 }
