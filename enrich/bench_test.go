@@ -114,6 +114,7 @@ func benchmarkEnrich(b *testing.B, lines [][]byte, limit, rows int, store *clust
 			}
 			o := p.take()
 			events, out = events+o.rows, out+o.bytes
+			p.committed(o.batches, nil)
 		}
 	}
 	cpu, average := (cpuTime(b) - before).Seconds(), float64(size)/float64(len(records))

@@ -108,10 +108,11 @@ func (p *partition) flushNewest() {
 // maxVersions bounds what is remembered of corrected rows. Without it a row may be written once more with the same content.
 const maxVersions = 1 << 18
 
-// committed notes that records are in the topics.
+// committed notes that records are in the topics. Nobody reads their values any more.
 func (p *partition) committed(batches []batchOf, versions map[int64]int64) {
 	for _, b := range batches {
 		p.batches.add(b.record.Offset, b.newest)
+		p.builder.Reuse(b.record.Value)
 	}
 	if len(p.versions)+len(versions) > maxVersions {
 		clear(p.versions)

@@ -1,7 +1,6 @@
 package schemas
 
 import (
-	"bytes"
 	"slices"
 	"unsafe"
 
@@ -27,6 +26,7 @@ type Builder struct {
 	buffers int
 	rows    int
 	bytes   int
+	spare   []byte // for the next value of Encode
 }
 
 // NewBuilder returns an empty Builder.
@@ -143,7 +143,16 @@ func (b *Builder) Encode() []byte {
 	}
 	s.end(0, b.rows)
 	s.out = append(s.out, endOfStream...)
-	return bytes.Clone(s.out)
+	value := append(b.spare[:0], s.out...)
+	b.spare = nil
+	return value
+}
+
+// Reuse gives back a value of Encode that nobody reads any more: a later one may take its place.
+func (b *Builder) Reuse(value []byte) {
+	if cap(value) > cap(b.spare) {
+		b.spare = value
+	}
 }
 
 // Reset starts a new batch.

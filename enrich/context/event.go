@@ -300,10 +300,8 @@ func (w *write) emptied(changes []Change) []Change {
 			continue
 		}
 		n := len(changes)
-		for item := range w.known.Objects(k, w.at-1) {
-			if item.Key.Namespace == changes[0].Key.Name {
-				changes = append(changes, Change{Key: item.Key, From: w.at, UID: item.uid(), Source: SourceNamespace})
-			}
+		for item := range w.known.objects(k, changes[0].Key.Name, w.at-1) {
+			changes = append(changes, Change{Key: item.Key, From: w.at, UID: item.uid(), Source: SourceNamespace})
 		}
 		slices.SortFunc(changes[n:], func(a, b Change) int { return strings.Compare(a.Key.Name, b.Key.Name) })
 	}

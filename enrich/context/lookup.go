@@ -29,18 +29,31 @@ func (c *Cluster) Find(key Key, at int64) *Item {
 }
 
 // Objects yields the objects of a kind as they were at a time in µs since 1970, in no order. It takes no lock.
-func (c *Cluster) Objects(kind Kind, at int64) iter.Seq[*Item] {
+func (c *Cluster) Objects(kind Kind, at int64) iter.Seq[*Item] { return c.objects(kind, "", at) }
+
+// objects yields the objects of a kind and a namespace, or of all if it is "".
+func (c *Cluster) objects(kind Kind, namespace string, at int64) iter.Seq[*Item] {
 	if c == nil {
 		return func(func(*Item) bool) {}
 	}
 	if kind.RBAC() {
-		if state := c.At(at); state != nil {
-			return state.Objects(kind)
+		state := c.At(at)
+		if state == nil {
+			return func(func(*Item) bool) {}
 		}
-		return func(func(*Item) bool) {}
+		return func(yield func(*Item) bool) {
+			for item := range state.Objects(kind) {
+				if (namespace == "" || item.Key.Namespace == namespace) && !yield(item) {
+					return
+				}
+			}
+		}
 	}
 	return func(yield func(*Item) bool) {
 		for o := range c.tables[kind].all() {
+			if namespace != "" && o.key.Namespace != namespace {
+				continue
+			}
 			if item := o.at(at); item != nil && !yield(item) {
 				return
 			}

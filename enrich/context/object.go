@@ -342,8 +342,14 @@ type nodeAddress struct {
 }
 
 // MarshalJSON returns what ParseRecord and the parser of Kubernetes objects read again.
-func (o *Object) MarshalJSON() ([]byte, error) {
-	m := manifest{
+func (o *Object) MarshalJSON() ([]byte, error) { return json.Marshal(o.manifest()) }
+
+// manifest returns the object in the form that JSON has; nil if there is none.
+func (o *Object) manifest() *manifest {
+	if o == nil {
+		return nil
+	}
+	m := &manifest{
 		Rules: o.Rules, AggregationRule: o.AggregationRule, RoleRef: o.RoleRef, Subjects: o.Subjects,
 		Credential: o.Credential, Person: o.Person, Group: o.Group, Range: o.Range,
 	}
@@ -369,5 +375,5 @@ func (o *Object) MarshalJSON() ([]byte, error) {
 			m.Status.Addresses = append(m.Status.Addresses, nodeAddress{"InternalIP", a})
 		}
 	}
-	return json.Marshal(&m)
+	return m
 }

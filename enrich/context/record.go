@@ -13,21 +13,21 @@ import (
 
 // record is a Change as JSON: one record of audit.context.v1.
 type record struct {
-	Cluster   string   `json:"cluster"`
-	Kind      string   `json:"kind,omitempty"`
-	Namespace string   `json:"namespace,omitempty"`
-	Name      string   `json:"name,omitempty"`
-	ValidFrom int64    `json:"valid_from"` // µs since 1970
-	Object    *Object  `json:"object,omitempty"`
-	Deleted   bool     `json:"deleted,omitempty"`
-	UID       string   `json:"uid,omitempty"`
-	Stale     bool     `json:"stale,omitempty"`
-	Seen      int64    `json:"seen,omitempty"` // µs since 1970
-	By        string   `json:"by,omitempty"`
-	Removed   bool     `json:"removed,omitempty"`
-	Complete  []string `json:"complete,omitempty"`
-	Doubt     bool     `json:"doubt,omitempty"`
-	Source    string   `json:"source"`
+	Cluster   string    `json:"cluster"`
+	Kind      string    `json:"kind,omitempty"`
+	Namespace string    `json:"namespace,omitempty"`
+	Name      string    `json:"name,omitempty"`
+	ValidFrom int64     `json:"valid_from"` // µs since 1970
+	Object    *manifest `json:"object,omitempty"`
+	Deleted   bool      `json:"deleted,omitempty"`
+	UID       string    `json:"uid,omitempty"`
+	Stale     bool      `json:"stale,omitempty"`
+	Seen      int64     `json:"seen,omitempty"` // µs since 1970
+	By        string    `json:"by,omitempty"`
+	Removed   bool      `json:"removed,omitempty"`
+	Complete  []string  `json:"complete,omitempty"`
+	Doubt     bool      `json:"doubt,omitempty"`
+	Source    string    `json:"source"`
 }
 
 // RecordKey is the key of the record of a change: cluster/kind/namespace/name. All versions of an object have the same.
@@ -121,7 +121,7 @@ func ParseTombstone(key string, headers []schemas.KeyValue) (cluster string, c C
 // AppendRecord appends the JSON of a change to dst.
 func AppendRecord(dst []byte, cluster string, c *Change) ([]byte, error) {
 	r := record{
-		Cluster: cluster, Namespace: c.Key.Namespace, Name: c.Key.Name, ValidFrom: c.From, Object: c.Object,
+		Cluster: cluster, Namespace: c.Key.Namespace, Name: c.Key.Name, ValidFrom: c.From, Object: c.Object.manifest(),
 		Deleted: c.Key.Kind != 0 && c.deletes(), UID: c.UID, Stale: c.Stale, Doubt: c.Doubt, Source: c.Source,
 		Seen: c.Seen, By: c.By, Removed: c.Removed,
 	}
