@@ -384,7 +384,7 @@ func (b *stringBuilder) write(s *streamWriter) {
 	s.node(b.count(), b.valid.nulls)
 	b.valid.write(s)
 	s.buffer(bytesOf(b.offsets))
-	s.buffer(b.bytes)
+	s.text(b.bytes)
 }
 
 func (b *stringBuilder) dictionary() *dictBuilder { return nil }

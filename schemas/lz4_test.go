@@ -21,6 +21,8 @@ func unframed(t testing.TB, frame []byte) []byte {
 	return plain
 }
 
+var lz4Searches = []lz4Search{lz4Texts, lz4Numbers}
+
 func TestLZ4(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	noise := make([]byte, 9<<20)
@@ -39,22 +41,26 @@ func TestLZ4(t *testing.T) {
 		"zeros": make([]byte, 5<<20), "many blocks": bytes.Repeat(text, 120),
 	} {
 		t.Run(name, func(t *testing.T) {
-			frame := w.appendFrame([]byte("before"), src)
-			if !bytes.Equal(unframed(t, frame[len("before"):]), src) {
-				t.Fatal("another text comes back")
-			}
-			if most := len(src) + 64; len(frame) > most {
-				t.Errorf("%d bytes for %d", len(frame), len(src))
-			}
-			if again := new(lz4Writer).appendFrame([]byte("before"), src); !bytes.Equal(again, frame) {
-				t.Error("fresh memory gives other bytes")
+			for _, search := range lz4Searches {
+				frame := w.appendFrame([]byte("before"), src, search)
+				if !bytes.Equal(unframed(t, frame[len("before"):]), src) {
+					t.Fatal("another text comes back")
+				}
+				if most := len(src) + 64; len(frame) > most {
+					t.Errorf("%d bytes for %d", len(frame), len(src))
+				}
+				if again := new(lz4Writer).appendFrame([]byte("before"), src, search); !bytes.Equal(again, frame) {
+					t.Error("fresh memory gives other bytes")
+				}
 			}
 		})
 	}
 	for n := range 200 { // the ends of blocks
 		for _, src := range [][]byte{text[:n], mixed[:n], append(bytes.Repeat([]byte("a"), n), noise[:n%7]...)} {
-			if !bytes.Equal(unframed(t, w.appendFrame(nil, src)), src) {
-				t.Fatalf("%q: another text comes back", src)
+			for _, search := range lz4Searches {
+				if !bytes.Equal(unframed(t, w.appendFrame(nil, src, search)), src) {
+					t.Fatalf("%q: another text comes back", src)
+				}
 			}
 		}
 	}
@@ -63,10 +69,10 @@ func TestLZ4(t *testing.T) {
 // Positions are counted in 32 bits, and the count begins anew before it ends.
 func TestLZ4Wraps(t *testing.T) {
 	text := []byte(strings.Repeat("all the same, all the same, and this. ", 30))
-	want := new(lz4Writer).appendFrame(nil, text)
+	want := new(lz4Writer).appendFrame(nil, text, lz4Texts)
 	w := &lz4Writer{base: 1<<32 - lz4MaxPlain - 3*lz4Window}
 	for range 6 {
-		if got := w.appendFrame(nil, text); !bytes.Equal(got, want) {
+		if got := w.appendFrame(nil, text, lz4Texts); !bytes.Equal(got, want) {
 			t.Fatalf("other bytes at %d", w.base)
 		}
 	}
@@ -81,8 +87,10 @@ func FuzzLZ4(f *testing.F) {
 	var w lz4Writer
 	f.Fuzz(func(t *testing.T, src []byte, times uint8) {
 		src = bytes.Repeat(src, int(times)+1)
-		if !bytes.Equal(unframed(t, w.appendFrame(nil, src)), src) {
-			t.Error("another text comes back")
+		for _, search := range lz4Searches {
+			if !bytes.Equal(unframed(t, w.appendFrame(nil, src, search)), src) {
+				t.Error("another text comes back")
+			}
 		}
 	})
 }
@@ -108,7 +116,7 @@ func BenchmarkLZ4(b *testing.B) {
 		var out []byte
 		b.SetBytes(int64(len(text)))
 		for b.Loop() {
-			out = w.appendFrame(out[:0], text)
+			out = w.appendFrame(out[:0], text, lz4Texts)
 		}
 		b.ReportMetric(float64(len(text))/float64(len(out)), "ratio")
 	})

@@ -51,13 +51,19 @@ func (s *streamWriter) node(length, nulls int) {
 	s.nodes = append(s.nodes, int64(length), int64(nulls))
 }
 
-// buffer appends a buffer: its size and an LZ4 frame, or −1 and the bytes themselves if that is not longer.
-func (s *streamWriter) buffer(b []byte) {
+// buffer appends a buffer of numbers.
+func (s *streamWriter) buffer(b []byte) { s.compressed(b, lz4Numbers) }
+
+// text appends a buffer of texts.
+func (s *streamWriter) text(b []byte) { s.compressed(b, lz4Texts) }
+
+// compressed appends a buffer: its size and an LZ4 frame, or −1 and the bytes themselves if that is not longer.
+func (s *streamWriter) compressed(b []byte, search lz4Search) {
 	at := len(s.out)
 	if len(b) > 0 {
 		s.out = binary.LittleEndian.AppendUint64(s.out, uint64(len(b)))
 		if len(b) >= leastCompressed {
-			s.out = s.lz4.appendFrame(s.out, b)
+			s.out = s.lz4.appendFrame(s.out, b, search)
 		}
 		if len(b) < leastCompressed || len(s.out)-at-8 >= len(b) {
 			s.out = append(binary.LittleEndian.AppendUint64(s.out[:at], ^uint64(0)), b...)
