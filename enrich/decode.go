@@ -137,9 +137,25 @@ func (d *decoder) member(it *jsonscan.Iter) int {
 	case "authenticationMetadata":
 		d.authentication(it)
 		return memberAuthentication
+	case "requestObject":
+		e.RequestObject = body(it)
+		return 0
+	case "responseObject":
+		e.ResponseObject = body(it)
+		return 0
 	}
 	it.Skip()
 	return 0
+}
+
+// body steps over a value, and returns it if it is an object or an array. AKS writes a string where it left one out.
+func body(it *jsonscan.Iter) []byte {
+	if it.Skip() {
+		if value := it.Value(); value[0] == '{' || value[0] == '[' {
+			return value
+		}
+	}
+	return nil
 }
 
 func (d *decoder) authentication(it *jsonscan.Iter) {

@@ -65,6 +65,7 @@ type reference struct {
 	}
 	RequestReceivedTimestamp, StageTimestamp time.Time
 	Annotations                              map[string]string
+	RequestObject, ResponseObject            json.RawMessage
 }
 
 func (r *reference) event() map[string]any {
@@ -76,6 +77,7 @@ func (r *reference) event() map[string]any {
 		"ref": r.ObjectRef, "status": r.ResponseStatus, "annotations": r.Annotations,
 		"received": micro(r.RequestReceivedTimestamp), "staged": micro(r.StageTimestamp),
 		"decision": r.Annotations["authorization.k8s.io/decision"], "reason": r.Annotations["authorization.k8s.io/reason"],
+		"request": string(r.RequestObject), "response": string(r.ResponseObject),
 	}
 }
 
@@ -100,6 +102,7 @@ func decoded(e *schemas.Event) map[string]any {
 		"constraint": e.ImpersonationConstraint, "ips": list(e.SourceIPs),
 		"ref": ref.ObjectRef, "status": ref.ResponseStatus, "annotations": annotations,
 		"received": e.EventTime, "staged": e.StageTime, "decision": e.Decision, "reason": e.DecisionReason,
+		"request": string(e.RequestObject), "response": string(e.ResponseObject),
 	}
 }
 
@@ -198,6 +201,12 @@ func TestDecodeForms(t *testing.T) {
 	}
 	if diff := cmp.Diff([]schemas.KeyValues{{Key: "a/b", Values: []string{"1", "2"}}}, e.Extra); diff != "" {
 		t.Error(diff)
+	}
+	if e, err = d.decode([]byte(`{"requestObject":"skipped-too-big-size-object","responseObject":{},"responseObject":[7]}`), ""); err != nil {
+		t.Fatal(err)
+	}
+	if e.RequestObject != nil || string(e.ResponseObject) != "[7]" {
+		t.Errorf("bodies %q and %q", e.RequestObject, e.ResponseObject)
 	}
 }
 

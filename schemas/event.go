@@ -115,6 +115,8 @@ type Event struct {
 	CallerDangerous      []string
 
 	Raw []byte
+
+	RequestObject, ResponseObject []byte // no columns: the objects or arrays of that name in Raw, nil if there are none
 }
 
 // The values of the columns that are yes, no or not known.

@@ -41,22 +41,20 @@ func (w *write) unanswered() ([]Change, error) {
 		// It may have been tried only; or it stays until its finalizers are done.
 		return w.unknown(), errors.New("the event does not say whether it is gone")
 	}
-	return w.gone(textAt(body(w.raw, "responseStatus"), "details", "uid")), nil
+	return w.gone(textAt(w.raw, "responseStatus", "details", "uid")), nil
 }
 
 func (w *write) gone(uid string) []Change {
 	return []Change{{Key: w.key, From: w.at, UID: strings.Clone(cmp.Or(uid, w.uid)), Source: SourceAudit}}
 }
 
-// textAt returns the string that a member of a member of an object is, "" if there is none.
-func textAt(object []byte, member, of string) string {
-	inner, ok := jsonscan.Get(object, member)
-	if !ok || inner[0] != '{' {
-		return ""
-	}
-	value, ok := jsonscan.Get(inner, of)
-	if !ok {
-		return ""
+// textAt returns the string at the end of a path of members, "" if there is none.
+func textAt(value []byte, path ...string) string {
+	for _, member := range path {
+		var ok bool
+		if value, ok = jsonscan.Get(value, member); !ok {
+			return ""
+		}
 	}
 	text, _ := jsonscan.String(value)
 	return text
@@ -67,7 +65,7 @@ func (w *write) last() bool { return w.force() || strings.HasPrefix(w.user, "sys
 
 // force says that what is deleted is not given time.
 func (w *write) force() bool {
-	grace, ok := jsonscan.Get(w.asked(), "gracePeriodSeconds")
+	grace, ok := jsonscan.Get(w.request, "gracePeriodSeconds")
 	return ok && string(grace) == "0" || w.query.Get("gracePeriodSeconds") == "0"
 }
 

@@ -90,6 +90,7 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 	}
 	w := &write{
 		verb: e.Verb, subresource: subresource, level: e.Level, code: e.Code, at: s.ended(e), uid: e.ObjectUID, user: e.User, raw: e.Raw,
+		request: e.RequestObject, response: e.ResponseObject,
 		known: s.Cluster(cluster), pool: &s.pool,
 	}
 	w.status, w.blind = e.Status, e.Level == "Metadata" || truncated(e)
@@ -105,7 +106,6 @@ func (s *Store) write(cluster string, e *schemas.Event) (*write, bool) {
 	if w.dry() {
 		return nil, false
 	}
-	w.response = body(e.Raw, "responseObject")
 	return w, true
 }
 
@@ -156,7 +156,7 @@ func truncated(e *schemas.Event) bool {
 // of the query.
 func (w *write) dry() bool {
 	if w.verb == "delete" || w.verb == "deletecollection" {
-		if options := w.asked(); options != nil {
+		if options := w.request; options != nil {
 			list, ok := jsonscan.Get(options, "dryRun")
 			if !ok || list[0] != '[' {
 				return false
@@ -199,29 +199,12 @@ func matters(kind Kind, subresource string) bool {
 	return false
 }
 
-// asked returns the request as JSON, nil if the event has none.
-func (w *write) asked() []byte {
-	if w.request == nil {
-		w.request = body(w.raw, "requestObject")
-	}
-	return w.request
-}
-
 func writes(verb string) bool {
 	switch verb {
 	case "create", "update", "patch", "delete", "deletecollection":
 		return true
 	}
 	return false
-}
-
-// body returns the object or array that a member of the event is. AKS writes a string where it left one out.
-func body(raw []byte, member string) []byte {
-	value, ok := jsonscan.Get(raw, member)
-	if !ok || value[0] != '{' && value[0] != '[' {
-		return nil
-	}
-	return value
 }
 
 func (w *write) changes() ([]Change, error) {
@@ -240,7 +223,7 @@ func (w *write) changes() ([]Change, error) {
 	if w.subresource == "status" && w.key.Kind == Namespace {
 		return nil, nil // of which nothing is kept
 	}
-	if err == nil && w.asked() != nil {
+	if err == nil && w.request != nil {
 		if object, err = w.requested(); object != nil {
 			return w.now(object), nil
 		}
@@ -262,7 +245,7 @@ func (w *write) bound() ([]Change, error) {
 		return nil, nil
 	}
 	item := w.before()
-	node := textAt(w.asked(), "target", "name")
+	node := textAt(w.request, "target", "name")
 	if item == nil || item.Stale || item.Object == nil || item.Object.Pod == nil || node == "" {
 		return w.unknown(), nil
 	}
@@ -353,7 +336,7 @@ func (w *write) requested() (*wire, error) {
 	if w.verb == "patch" {
 		object, err = w.patched()
 	} else {
-		object, err = parseObject(w.asked())
+		object, err = parseObject(w.request)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("requestObject: %w", err)
@@ -399,20 +382,20 @@ func (w *write) before() *Item { return w.known.Find(w.key, w.at-1) }
 // patched applies a patch to what is known of the object.
 func (w *write) patched() (*wire, error) {
 	item := w.before()
-	apply := isApply(w.asked())
+	apply := isApply(w.request)
 	switch {
 	case apply && w.code == http.StatusCreated:
-		return parseObject(w.asked())
+		return parseObject(w.request)
 	case item == nil && apply && w.code == http.StatusOK:
 		return nil, errors.New("an apply of an object that existed before")
 	case item == nil && apply && !w.known.Complete(w.key.Kind, w.at-1):
 		return nil, errors.New("an apply of an object that may have existed before")
 	case item == nil && apply:
-		return parseObject(w.asked())
+		return parseObject(w.request)
 	case item == nil, item.Stale, item.Object == nil:
 		return nil, errors.New("a patch of an object that is not known")
 	}
-	object, err := patch(w.key, item.Object, w.asked(), w.user == aggregator)
+	object, err := patch(w.key, item.Object, w.request, w.user == aggregator)
 	if err != nil {
 		return nil, err
 	}

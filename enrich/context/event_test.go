@@ -334,6 +334,7 @@ func FuzzFromEvent(f *testing.F) {
 		apply(t, s, event{verb: "create", resource: "clusterroles", name: "r", at: 10, response: role("r", 1, "", "get")})
 		e := event{verb: verb, resource: "clusterroles", name: "r", at: 20}.schema()
 		e.Raw = []byte(raw)
+		e.RequestObject, e.ResponseObject = body(e.Raw, "requestObject"), body(e.Raw, "responseObject")
 		_, _, _ = s.Event(cluster, e)
 		if got := verbs(s, "r", 19); got != "get" {
 			t.Errorf("the version before became %q", got)

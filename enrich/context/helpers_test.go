@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/auditmill/auditmill/enrich/context"
+	"github.com/auditmill/auditmill/internal/jsonscan"
 	"github.com/auditmill/auditmill/schemas"
 )
 
@@ -38,11 +39,20 @@ func (e event) schema() *schemas.Event {
 	if e.response != "" {
 		members = append(members, `"responseObject":`+e.response)
 	}
+	raw := []byte("{" + strings.Join(members, ",") + "}")
 	return &schemas.Event{
 		Verb: e.verb, APIGroup: group, Resource: e.resource, Subresource: e.sub, Namespace: e.namespace, Name: e.name,
 		Level: e.level, Status: e.status, ObjectUID: e.uid, EventTime: e.at - 1, StageTime: e.at, Code: cmp.Or(e.code, 200), Stage: cmp.Or(e.stage, "ResponseComplete"),
-		RequestURI: "/apis/x?" + e.query, Raw: []byte("{" + strings.Join(members, ",") + "}"),
+		RequestURI: "/apis/x?" + e.query, Raw: raw, RequestObject: body(raw, "requestObject"), ResponseObject: body(raw, "responseObject"),
 	}
+}
+
+// body is what enrich makes of a member of the event.
+func body(raw []byte, member string) []byte {
+	if value, ok := jsonscan.Get(raw, member); ok && (value[0] == '{' || value[0] == '[') {
+		return value
+	}
+	return nil
 }
 
 func apply(t *testing.T, s *context.Store, events ...event) {

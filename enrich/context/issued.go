@@ -31,10 +31,10 @@ func (s *Store) issued(e *schemas.Event) []Change {
 
 // expiry returns when the token of a token request expires, 0 if the event does not tell.
 func (s *Store) expiry(e *schemas.Event) int64 {
-	if t, err := time.Parse(time.RFC3339, textAt(body(e.Raw, "responseObject"), "status", "expirationTimestamp")); err == nil {
+	if t, err := time.Parse(time.RFC3339, textAt(e.ResponseObject, "status", "expirationTimestamp")); err == nil {
 		return t.UnixMicro()
 	}
-	if spec, ok := jsonscan.Get(body(e.Raw, "requestObject"), "spec"); ok && spec[0] == '{' {
+	if spec, ok := jsonscan.Get(e.RequestObject, "spec"); ok && spec[0] == '{' {
 		if value, ok := jsonscan.Get(spec, "expirationSeconds"); ok {
 			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 && n < 1<<40 {
 				return s.ended(e) + n*int64(time.Second/time.Microsecond)
@@ -52,7 +52,7 @@ func (s *Store) signed(cluster string, e *schemas.Event) ([]Change, error) {
 	if e.Resource != "certificatesigningrequests" {
 		return nil, nil
 	}
-	response := body(e.Raw, "responseObject")
+	response := e.ResponseObject
 	if response == nil {
 		return nil, nil
 	}
