@@ -24,7 +24,7 @@ func (o *outlet) complain(ctx context.Context, groups []*Group, e *Error) error 
 	what := fmt.Sprintf("Receiver %s cannot be told of any alert until somebody acts: %s", o.name, e.Err)
 	cluster := ""
 	if len(groups) > 0 {
-		a := &groups[0].Alert
+		a := o.store.alert(groups[0])
 		if a.Rule == RuleUndelivered {
 			return nil
 		}

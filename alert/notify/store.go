@@ -290,6 +290,13 @@ func (s *store) gone(o *outlet, j *job) []string {
 	return []string{g.ID}
 }
 
+// alert is the newest alert of a group.
+func (s *store) alert(g *Group) schemas.Alert {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return g.Alert
+}
+
 // source is the newest alert of a group as the record that it came in, for the dead-letter topic.
 func (s *store) source(g *Group) (*kgo.Record, error) {
 	s.mu.Lock()

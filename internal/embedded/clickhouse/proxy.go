@@ -136,7 +136,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case !public(r) && !p.admitted(r):
 		w.Header().Set("WWW-Authenticate", `Basic realm="ClickHouse"`)
-		http.Error(w, "user and password of a ClickHouse user are needed", http.StatusUnauthorized)
+		http.Error(w, "user and password are needed: those that were printed when this server started (clickhouse.user and clickhouse.password)", http.StatusUnauthorized)
 		return
 	}
 	select {
