@@ -269,6 +269,7 @@ func TestMetrics(t *testing.T) {
 		if err := roundTrip(t.Context(), t, cfg, kgo.WithHooks(m)); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // what was produced is counted after it is acknowledged
 		m.Error(nil)
 		m.Error(context.DeadlineExceeded)
 		got := map[string]float64{
