@@ -216,6 +216,26 @@ func TestHealed(t *testing.T) {
 			"a-?-",
 		},
 		{
+			"another of its name was deleted, of which nothing else is known",
+			[]version{{at: 0, role: "a", uid: "1", revision: 5}, {at: 200, role: "-", uid: "2"}},
+			"??--",
+		},
+		{
+			"the same, but it was seen afterwards",
+			[]version{{at: 0, role: "a", uid: "1", revision: 5}, {at: 200, role: "-", uid: "2"}, {at: 300, role: "a", uid: "1", revision: 5, source: watch}},
+			"aaaa",
+		},
+		{
+			"the one before was deleted, which was answered late",
+			[]version{{at: 10, role: "a", uid: "2", revision: 5}, {at: 15, role: "-", uid: "1"}},
+			"aaaa",
+		},
+		{
+			"the one before was seen to be deleted late",
+			[]version{{at: 0, role: "b", uid: "1", revision: 4}, {at: 100, role: "a", uid: "2", revision: 5}, {at: 200, role: "-", uid: "1", source: watch}},
+			"baaa",
+		},
+		{
 			"never seen before",
 			[]version{{at: 100, role: "-"}, {at: 200, role: "a", uid: "1", revision: 5, created: 10, source: dump}},
 			"-?aa",

@@ -54,7 +54,7 @@ func resolve(entries []*entry, wipes []int64) []*Item {
 	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.from, b.from), a.compare(b.entry)) })
 	f := folder{wipes: wipes, line: make([]*Item, 0, len(spans))}
 	for i := range spans {
-		f.add(&spans[i])
+		f.add(&spans[i], spans)
 	}
 	f.wipe(math.MaxInt64)
 	return f.line
@@ -240,13 +240,20 @@ func (f *folder) wipe(until int64) {
 	}
 }
 
-func (f *folder) add(s *span) {
+// add adds a span, the next of all.
+func (f *folder) add(s *span, all []span) {
 	f.wipe(s.from)
 	now := f.now()
-	if s.item.gone && (now == nil || !f.about(s)) {
+	switch {
+	case !s.item.gone || now != nil && f.about(s):
+		f.gap(s)
+	case now == nil || !f.follows(s, all):
 		return // it is not known anyhow; or another object has the name
+	default:
+		stale := now.copy() // it went unseen, nobody knows when
+		stale.From, stale.Stale = now.From+1, true
+		f.put(stale, f.uid, false)
 	}
-	f.gap(s)
 	item := s.at()
 	loose := s.rev == 0 && !item.Stale && !item.gone && item.exact()
 	if now = f.now(); now != nil && !item.gone {
@@ -271,6 +278,17 @@ func (f *folder) after(now, item *Item, s *span, loose bool) *Item {
 		return item
 	}
 	return next
+}
+
+// follows says whether the deletion of another object says that the one that there is was gone by then: if nothing else is
+// known of the other, which then came and took the name unseen, as when events were lost.
+func (f *folder) follows(s *span, all []span) bool {
+	if !s.item.exact() || s.from < f.now().From+reappears {
+		return false
+	}
+	return !slices.ContainsFunc(all, func(o span) bool {
+		return !o.item.gone && (o.uid == s.uid || o.uid == f.uid && o.from > s.from)
+	})
 }
 
 // about says whether a span may be about the object that there is.
