@@ -12,10 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditmill/auditmill/alert/rule/ir"
 	"github.com/auditmill/auditmill/alert/rules"
+	"github.com/auditmill/auditmill/enrich"
 	"github.com/auditmill/auditmill/ingest/replay"
 	"github.com/auditmill/auditmill/internal/conf"
 	"github.com/auditmill/auditmill/load"
@@ -116,7 +119,7 @@ func TestKill(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	waitFor(t, conn, "SELECT toInt64(count()) FROM auditmill.events", int64(clusters*len(lines)))
-	f.killWhileCorrecting(conn, enrichers)
+	f.killWhileCorrecting(conn, brokers, enrichers)
 	known := known(t)
 	for _, cluster := range names {
 		expectRows(t, conn, lines, known, cluster)
@@ -308,19 +311,52 @@ func killAtRandom(ctx context.Context, victims []func()) int {
 
 // killWhileCorrecting tells of the networks when all rows are written, so that many must be written again, and kills those
 // who do that in the middle of it.
-func (f *fleet) killWhileCorrecting(conn load.Conn, enrichers []*proc) {
+func (f *fleet) killWhileCorrecting(conn load.Conn, brokers []string, enrichers []*proc) {
 	f.t.Helper()
+	members := f.newMembers(brokers, len(enrichers), nil)
 	if err := f.imports("--ranges", "networks.txt", recording.Networks()); err != nil {
 		f.t.Fatal(err)
 	}
 	const sql = "SELECT toInt64(count()) FROM auditmill.event_rows WHERE source_zone != ''"
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	for i := range 4 {
-		// The pass begins at once and is soon over; the next one only when Kafka has noticed that an instance is dead.
+	for i := range 3 {
+		// A pass begins when partitions are owned, and is soon over.
 		<-time.After(time.Duration(random.IntN(1500)) * time.Millisecond)
 		enrichers[i%len(enrichers)].kill()
 		f.t.Logf("%d rows were corrected when %s was killed", ask(f.t, conn, sql), enrichers[i%len(enrichers)].name)
+		members = f.newMembers(brokers, len(enrichers), members)
 	}
+}
+
+// newMembers waits until the group of enrich has so many members, each with partitions, who are not those of before, and
+// returns them.
+func (f *fleet) newMembers(brokers []string, n int, before []string) []string {
+	f.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer client.Close()
+	name, state := enrich.DefaultConfig().Group, ""
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		groups, err := kadm.NewClient(client).DescribeGroups(f.t.Context(), name)
+		if err == nil {
+			group := groups[name]
+			var members []string
+			for _, m := range group.Members {
+				if c, ok := m.Assigned.AsConsumer(); ok && len(c.Topics) > 0 {
+					members = append(members, m.MemberID)
+				}
+			}
+			slices.Sort(members)
+			if state = group.State; state == "Stable" && len(members) == n && !slices.Equal(members, before) {
+				return members
+			}
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	f.t.Fatalf("group %s is %s and did not come together", name, state)
+	return nil
 }
 
 // send plays every cluster once, and every fourth once more through the other instance.

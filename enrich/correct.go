@@ -225,7 +225,7 @@ func (c *correction) read(ctx context.Context, s *Service) error {
 	}
 	defer client.Close()
 	w := newRewriter(s)
-	for open := len(from); open > 0; {
+	for done := map[int32]bool{}; len(done) < len(from); {
 		fetches := client.PollRecords(ctx, 16) // each has up to 8,192 rows
 		if err := ctx.Err(); err != nil {
 			return err
@@ -235,20 +235,21 @@ func (c *correction) read(ctx context.Context, s *Service) error {
 		}
 		for r := range fetches.RecordsAll() {
 			span := c.spans[r.Partition]
-			if r.Offset >= span.end {
+			if done[r.Partition] {
 				continue
 			}
-			if !r.Attrs.IsControl() {
+			if r.Offset < span.end && !r.Attrs.IsControl() {
 				if err := w.record(ctx, c, r, span); err != nil {
 					return err
 				}
 			}
-			if r.Offset == span.end-1 {
+			// The last record may be of an aborted transaction and not be seen: what comes behind it tells as well.
+			if r.Offset >= span.end-1 {
 				if err := w.flush(ctx, c, r.Partition); err != nil {
 					return err
 				}
 				client.PauseFetchPartitions(map[string][]int32{schemas.TopicEnriched: {r.Partition}})
-				open--
+				done[r.Partition] = true
 			}
 		}
 	}

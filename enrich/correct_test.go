@@ -3,12 +3,17 @@ package enrich
 import (
 	"maps"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	clusters "github.com/auditmill/auditmill/enrich/context"
+	"github.com/auditmill/auditmill/internal/kafka"
+	"github.com/auditmill/auditmill/schemas"
 )
 
 // What is learned of the whole organization concerns the rows of each cluster, also of one that has news of its own.
@@ -74,6 +79,70 @@ func (b *bed) members(n int) {
 		}
 		if g := groups[DefaultConfig().Group]; g.State == "Stable" && len(g.Members) == n {
 			return
+		}
+	}
+}
+
+// Two instances were killed in the middle of transactions, and only that of the first is at its end: what a reader may see ends
+// with records of it, which nobody sees.
+func TestCorrectionEndsBehindAborted(t *testing.T) {
+	b := newBed(t)
+	b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
+	stop := b.start(b.config("a"))
+	const events = 40
+	for i := range events {
+		b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+	}
+	b.finals(func(all map[string]*final) bool { return len(all) == events })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
+	first, second := b.unfinished("x"), b.unfinished("y")
+	first()
+
+	listed := make(chan struct{})
+	var once sync.Once
+	b.broker.ControlKey(kmsg.ListOffsets.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.broker.KeepControl()
+		request := r.(*kmsg.ListOffsetsRequest)
+		for _, topic := range request.Topics {
+			if topic.Topic == schemas.TopicEnriched && request.IsolationLevel == 1 {
+				once.Do(func() { close(listed) })
+			}
+		}
+		return nil, nil, false
+	})
+	stop = b.start(b.config("b"))
+	<-listed
+	second()
+	b.finals(agree(events))
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// unfinished begins a transaction with a record on each partition of audit.enriched.v1; abort ends it.
+func (b *bed) unfinished(id string) (abort func()) {
+	b.t.Helper()
+	client, err := kafka.NewClient(b.kafka, kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(client.Close)
+	if err := client.BeginTransaction(); err != nil {
+		b.t.Fatal(err)
+	}
+	for i := range testPartitions {
+		r := &kgo.Record{Topic: schemas.TopicEnriched, Partition: int32(i), Value: []byte("of a transaction that is aborted")}
+		if err := client.ProduceSync(b.t.Context(), r).FirstErr(); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return func() {
+		b.t.Helper()
+		if err := client.EndTransaction(b.t.Context(), kgo.TryAbort); err != nil {
+			b.t.Fatal(err)
 		}
 	}
 }
