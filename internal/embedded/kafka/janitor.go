@@ -41,7 +41,8 @@ type janitor struct {
 }
 
 func startJanitor(s *Server, m *members) (*janitor, error) {
-	opts := []kgo.Opt{kgo.SeedBrokers(s.addr)}
+	// Topics as they are now, not as they were five seconds ago.
+	opts := []kgo.Opt{kgo.SeedBrokers(s.addr), kgo.MetadataMinAge(10 * time.Millisecond)}
 	if s.cfg.Username != "" {
 		opts = append(opts, kgo.SASL(scram.Auth{User: s.cfg.Username, Pass: s.cfg.Password}.AsSha256Mechanism()))
 	}
@@ -53,6 +54,11 @@ func startJanitor(s *Server, m *members) (*janitor, error) {
 	j := &janitor{
 		server: s, log: s.log, client: client, admin: kadm.NewClient(client), cancel: cancel,
 		done: make(chan struct{}), kept: make(chan struct{}),
+	}
+	if err := j.unhide(ctx); err != nil {
+		cancel()
+		client.Close()
+		return nil, err
 	}
 	go j.run(ctx, s.cfg.JanitorPeriod)
 	go func() {
@@ -91,6 +97,8 @@ func (j *janitor) run(ctx context.Context, period time.Duration) {
 // topicPolicy is what a topic's configuration says about its past.
 type topicPolicy struct {
 	delete, compact bool
+	lag             bool   // a version is kept for a while although there is a newer one
+	cleanup         string // as configured
 	maxAge          time.Duration
 	maxBytes        int64
 }
@@ -120,7 +128,7 @@ func (j *janitor) round(ctx context.Context, now time.Time) error {
 			return fmt.Errorf("deleting old records: %w", err)
 		}
 	}
-	return j.compact(policies, ends)
+	return j.compact(ctx, policies, ends)
 }
 
 func keys(policies map[string]topicPolicy) []string {
@@ -163,8 +171,12 @@ func policyOf(configs []kadm.Config, maxBytes int64) topicPolicy {
 		value := config.MaybeValue()
 		switch config.Key {
 		case "cleanup.policy":
+			policy.cleanup = value
+			value = strings.ToLower(value)
 			policy.compact = strings.Contains(value, "compact")
 			policy.delete = strings.Contains(value, "delete")
+		case "min.compaction.lag.ms":
+			policy.lag = value != "0"
 		case "retention.ms":
 			if ms, err := strconv.ParseInt(value, 10, 64); err == nil && ms >= 0 {
 				policy.maxAge = time.Duration(ms) * time.Millisecond
@@ -237,10 +249,10 @@ func cutBySize(dir string, limit int64) (int64, error) {
 
 // compact has the broker rewrite the compacted topics when they have grown enough. What it
 // rewrites stays linked until it is done.
-func (j *janitor) compact(policies map[string]topicPolicy, ends kadm.ListedOffsets) error {
+func (j *janitor) compact(ctx context.Context, policies map[string]topicPolicy, ends kadm.ListedOffsets) error {
 	var dirs []string
 	for topic, policy := range policies {
-		if !policy.compact {
+		if !policy.compact || policy.lag {
 			continue
 		}
 		if !policy.delete && policy.maxAge >= 0 {
@@ -265,13 +277,48 @@ func (j *janitor) compact(policies map[string]topicPolicy, ends kadm.ListedOffse
 			return fmt.Errorf("linking segments before compaction: %w", err)
 		}
 	}
-	j.server.cluster.Compact()
+	err = j.setCleanup(ctx, policies, strings.ToUpper)
+	if err == nil {
+		j.server.cluster.Compact()
+	}
+	if err := errors.Join(err, j.unhide(ctx)); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(links); err != nil {
 		return fmt.Errorf("removing links after compaction: %w", err)
 	}
 	j.compacted, err = sizeOf(dirs)
 	j.log.Info("kafka compacted topics", "before", size, "after", j.compacted)
 	return err
+}
+
+// setCleanup changes the letters of cleanup.policy where a version must be kept for a while although there is a newer one. The
+// broker does not know min.compaction.lag.ms, it would drop that version at once, and who reads the topic from its beginning
+// would never learn what was so. It compacts no topic whose policy is in capitals.
+func (j *janitor) setCleanup(ctx context.Context, policies map[string]topicPolicy, letters func(string) string) error {
+	for topic, policy := range policies {
+		value := letters(policy.cleanup)
+		if !policy.compact || !policy.lag || value == policy.cleanup {
+			continue
+		}
+		answers, err := j.admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "cleanup.policy", Value: &value}}, topic)
+		if err == nil {
+			_, err = answers.On(topic, func(r *kadm.AlterConfigsResponse) error { return r.Err })
+		}
+		if err != nil {
+			return fmt.Errorf("setting cleanup.policy of topic %s to %s: %w", topic, value, err)
+		}
+	}
+	return nil
+}
+
+// unhide makes the policies of topics what they were before setCleanup, also if the process was killed in between.
+func (j *janitor) unhide(ctx context.Context) error {
+	policies, err := j.policies(ctx)
+	if err != nil {
+		return err
+	}
+	return j.setCleanup(ctx, policies, strings.ToLower)
 }
 
 func sizeOf(dirs []string) (int64, error) {

@@ -132,6 +132,48 @@ func TestCompaction(t *testing.T) {
 	}
 }
 
+// TestCompactionLag compacts beside a topic of which old versions are kept for a while, and is interrupted while that is hidden.
+func TestCompactionLag(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, testConfig(t.TempDir()))
+	createTopic(t, s.Addr(), "state", 1, map[string]string{"cleanup.policy": "compact"})
+	createTopic(t, s.Addr(), "versions", 1, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"})
+	for _, topic := range []string{"state", "versions"} {
+		produceKeyed(t, s.Addr(), topic, "a=1", "b=1", "a=2", "c=1")
+	}
+	s.janitor.compacted = -compactGrowth
+	if err := s.janitor.round(testContext(t), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[string][]string{"state": {"1", "2", "1"}, "versions": {"1", "1", "2", "1"}} {
+		if diff := cmp.Diff(want, readAll(t, s.Addr(), topic)); diff != "" {
+			t.Errorf("%s: %s", topic, diff)
+		}
+	}
+	expectPolicy := func(s *Server, want string) {
+		t.Helper()
+		policies, err := s.janitor.policies(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := policies["versions"].cleanup; got != want {
+			t.Errorf("cleanup.policy is %s, want %s", got, want)
+		}
+	}
+	expectPolicy(s, "compact")
+
+	policies, err := s.janitor.policies(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.janitor.setCleanup(testContext(t), policies, strings.ToUpper); err != nil {
+		t.Fatal(err)
+	}
+	expectPolicy(s, "COMPACT")
+	again := startServer(t, testConfig(crash(t, s)))
+	expectPolicy(again, "compact")
+}
+
 // TestEmptyPartition restarts on a partition that has lost its last record.
 func TestEmptyPartition(t *testing.T) {
 	t.Parallel()
