@@ -29,22 +29,20 @@ func (b *batches) add(offset, newest int64) {
 	b.all = slices.Insert(b.all, at, wroteBatch{offset, newest})
 }
 
-// from returns the offset of the first record with a row of time t or later, and the offset after the last one. next is -1
-// if there may be one before those that are remembered.
+// know says whether all records from an offset on are remembered.
+func (b *batches) know(offset int64) bool {
+	return b.complete || len(b.all) > 0 && b.all[0].offset <= offset
+}
+
+// from returns the offset of the first record with a row of time t or later, and the offset after the last one, among those that
+// are remembered.
 func (b *batches) from(t int64) (next, end int64) {
 	if len(b.all) == 0 {
-		if b.complete {
-			return 0, 0
-		}
-		return -1, 0
+		return 0, 0
 	}
 	end = b.all[len(b.all)-1].offset + 1
-	i := slices.IndexFunc(b.all, func(w wroteBatch) bool { return w.newest >= t })
-	switch {
-	case i < 0:
-		return end, end
-	case i == 0 && !b.complete:
-		return -1, end
+	if i := slices.IndexFunc(b.all, func(w wroteBatch) bool { return w.newest >= t }); i >= 0 {
+		return b.all[i].offset, end
 	}
-	return b.all[i].offset, end
+	return end, end
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -36,6 +37,16 @@ type span struct {
 	handled  uint64           // changes that are taken into account with this pass
 	settled  settlement
 	versions map[int64]int64 // of rows that were corrected before, by raw offset
+}
+
+// from returns from when on rows of a cluster may be wrong; false if none are.
+func (s *span) from(cluster string) (since int64, ok bool) {
+	since, ok = s.since[cluster]
+	// That counts for each cluster, also for those that affected does not know.
+	if all, told := s.since[clusters.Organization]; told && (!ok || all < since) {
+		return all, true
+	}
+	return since, ok
 }
 
 // corrected is one record with rows that a pass has written anew.
@@ -151,21 +162,37 @@ func (s *Service) dropPass() {
 	s.pass = nil
 }
 
+// touches says whether the pass has to do with one of these partitions.
+func (c *correction) touches(numbers []int32) bool {
+	return c != nil && slices.ContainsFunc(numbers, func(n int32) bool { return c.spans[n] != nil })
+}
+
+// touchesOthers says whether the pass has to do with partitions that are not ours.
+func (c *correction) touchesOthers(owned map[int32]bool) bool {
+	if c == nil {
+		return false
+	}
+	for number := range c.spans {
+		if !owned[number] {
+			return true
+		}
+	}
+	return false
+}
+
 // locate sets where each span begins and ends in audit.enriched.v1.
 func (s *Service) locate(ctx context.Context, spans map[int32]*span) error {
 	adm := kadm.NewClient(s.client)
-	var oldest int64 = 1<<63 - 1
+	firsts := map[int32]int64{} // of partitions with records that batches do not know
+	var oldest int64 = math.MaxInt64
 	for number, span := range spans {
-		p, first := s.partitions[number], int64(1<<63-1)
-		for _, since := range span.since {
-			first = min(first, since)
-		}
-		span.next, span.end = p.batches.from(first - reach.Microseconds())
-		if span.next < 0 {
-			oldest = min(oldest, first-skew.Microseconds())
+		p := s.partitions[number]
+		first := slices.Min(slices.Collect(maps.Values(span.since))) - reach.Microseconds()
+		if span.next, span.end = p.batches.from(first); !p.batches.complete {
+			firsts[number], oldest = first, min(oldest, first-skew.Microseconds())
 		}
 	}
-	if oldest == 1<<63-1 {
+	if len(firsts) == 0 {
 		return nil
 	}
 	begins, err := adm.ListOffsetsAfterMilli(ctx, max(0, oldest/1000), schemas.TopicEnriched)
@@ -186,16 +213,17 @@ func (s *Service) locate(ctx context.Context, spans map[int32]*span) error {
 		s.deps.Logger.Warn("cannot look for rows to correct, trying again", "topic", schemas.TopicEnriched, "err", err)
 		return nil
 	}
-	for number, span := range spans {
-		if span.next >= 0 {
-			continue
-		}
+	for number := range firsts {
 		begin, _ := begins.Lookup(schemas.TopicEnriched, number)
 		end, _ := ends.Lookup(schemas.TopicEnriched, number)
-		span.next, span.end = begin.Offset, max(span.end, end.Offset)
-		if begin.Offset < 0 {
-			span.next = span.end
+		span := spans[number]
+		switch {
+		case begin.Offset < 0:
+			span.next = max(span.end, end.Offset)
+		case !s.partitions[number].batches.know(begin.Offset):
+			span.next = begin.Offset
 		}
+		span.end = max(span.end, end.Offset)
 	}
 	return nil
 }
@@ -293,13 +321,8 @@ func (w *rewriter) record(ctx context.Context, c *correction, r *kgo.Record, spa
 		return fmt.Errorf("reading %s/%d at offset %d: no columns cluster and event_time", r.Topic, r.Partition, r.Offset)
 	}
 	for row := range int(batch.NumRows()) {
-		since, ok := span.since[schemas.Text(names, row)]
-		if !ok { // of a cluster that affected does not know
-			if since, ok = span.since[clusters.Organization]; !ok {
-				continue
-			}
-		}
-		if times.IsNull(row) || int64(times.Value(row)) < since-reach.Microseconds() {
+		since, ok := span.from(schemas.Text(names, row))
+		if !ok || times.IsNull(row) || int64(times.Value(row)) < since-reach.Microseconds() {
 			continue
 		}
 		if err := w.row(batch, row, span); err != nil {

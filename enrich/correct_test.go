@@ -1,7 +1,9 @@
 package enrich
 
 import (
+	"context"
 	"maps"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,17 +24,25 @@ func TestAffected(t *testing.T) {
 	news := []late{
 		{cluster: "a", kind: clusters.Pod, since: 900e6},
 		{cluster: clusters.Organization, kind: clusters.Person, since: 800e6},
-		{cluster: "b", kind: clusters.Pod, since: 5001e6}, // no row is that late
-		{cluster: "gone", kind: clusters.Pod, since: 1},   // of which there is no row
+		{cluster: "b", kind: clusters.Pod, since: 5001e6},      // no row is that late
+		{cluster: "quiet", kind: clusters.Pod, since: 650e6},   // its rows are too old to be remembered
+		{cluster: "quieter", kind: clusters.Pod, since: 701e6}, // and of this one too
 	}
+	p.unseen = 700e6
 	p.took = []late{{cluster: clusters.Organization, kind: clusters.Range, since: 950e6}}
 	since, tooLate := p.affected(news, time.Hour)
-	want := map[string]int64{"a": 800e6, "b": 1400e6, clusters.Organization: 1400e6}
+	want := map[string]int64{"a": 800e6, "b": 1400e6, "quiet": 650e6, clusters.Organization: 1400e6}
 	if !maps.Equal(since, want) {
 		t.Errorf("since %v, want %v", since, want)
 	}
 	if want := map[string]bool{"b": true, clusters.Organization: true}; !maps.Equal(tooLate, want) {
 		t.Errorf("too late of %v, want %v", tooLate, want)
+	}
+	span := span{since: since}
+	for cluster, want := range map[string]int64{"a": 800e6, "quiet": 650e6, "of long ago": 1400e6} {
+		if got, ok := span.from(cluster); !ok || got != want {
+			t.Errorf("rows of %s from %d on, want %d", cluster, got, want)
+		}
 	}
 }
 
@@ -66,6 +76,66 @@ func TestCorrectionAfterRebalance(t *testing.T) {
 	b.finals(agree(n))
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What becomes known of a cluster corrects its rows also if all of them are older than what an instance remembers that was
+// started since.
+func TestQuietClusterIsCorrected(t *testing.T) {
+	b := newBed(t)
+	for _, cluster := range []string{"quiet", "busy"} {
+		b.tell(cluster, known(t, moment.Add(-time.Hour), podsRole)...)
+	}
+	cfg := b.config("a")
+	cfg.DedupeWindow, cfg.CorrectWithin, cfg.CorrectInterval = 5, time.Since(moment)+24*time.Hour, 0
+	stop := b.start(cfg)
+	const quiet, busy = 8, 100
+	for i := range quiet + busy {
+		cluster := "quiet"
+		if i >= quiet {
+			cluster = "busy"
+		}
+		b.produce(reading(t, cluster, strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+	}
+	b.finals(func(all map[string]*final) bool { return len(all) == quiet+busy })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	stop = b.start(cfg)
+	b.members(1)
+	b.tell("quiet", known(t, moment.Add(-time.Minute), podsBinding)...)
+	b.finals(agree(quiet))
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// One instance after the other joins, and nobody sends anything: each knows what is no longer its own.
+func TestIdleRebalances(t *testing.T) {
+	b := newBed(t)
+	var services []*Service
+	for i := range testPartitions {
+		cfg := b.config(strconv.Itoa(i))
+		s, stop := b.service(cfg, b.kafka)
+		defer func() {
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		}()
+		services = append(services, s)
+		b.members(len(services))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for settled := false; !settled; runtime.Gosched() {
+		settled = true
+		for i, s := range services {
+			if n := len(s.adopted()); n != 1 {
+				if settled = false; ctx.Err() != nil {
+					t.Fatalf("instance %d takes %d partitions for its own", i, n)
+				}
+			}
+		}
 	}
 }
 

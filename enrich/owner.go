@@ -30,6 +30,7 @@ func (s *Service) own(numbers []int32) {
 func (s *Service) disown(numbers []int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.revoked = true
 	for _, n := range numbers {
 		delete(s.owned, n)
 	}
@@ -52,31 +53,49 @@ func (s *Service) readopt() {
 	}
 }
 
-// ours returns the partitions that are ours, and those among them that are so since the last call.
-func (s *Service) ours() (all map[int32]bool, fresh []int32) {
+// fresh returns the partitions that are ours since the last call.
+func (s *Service) fresh() (numbers []int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n, adopted := range s.owned {
 		if !adopted {
-			fresh, s.owned[n] = append(fresh, n), true
+			numbers, s.owned[n] = append(numbers, n), true
 		}
 	}
-	return maps.Clone(s.owned), fresh
+	return numbers
 }
 
-// adopt prepares partitions that are ours since shortly: rows of them may be wrong also if no record comes.
-func (s *Service) adopt(ctx context.Context, fresh []int32) error {
+// again makes fresh partitions fresh again, those that are still ours.
+func (s *Service) again(fresh []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range fresh {
+		if _, ours := s.owned[n]; ours {
+			s.owned[n] = false
+		}
+	}
+}
+
+// adopted returns the partitions that are ours and prepared.
+func (s *Service) adopted() map[int32]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	numbers := maps.Clone(s.owned)
+	maps.DeleteFunc(numbers, func(_ int32, adopted bool) bool { return !adopted })
+	return numbers
+}
+
+// adopt prepares partitions that are ours since shortly: rows of them may be wrong also if no record comes, and others may have
+// had them meanwhile.
+func (s *Service) adopt(ctx context.Context) error {
+	fresh := s.fresh()
 	if len(fresh) == 0 {
 		return nil
 	}
-	adm := kadm.NewClient(s.client)
-	offsets, err := adm.FetchOffsetsForTopics(ctx, s.cfg.Group, schemas.TopicRaw)
-	if err == nil {
-		err = offsets.Error()
-	}
+	commits, err := s.commits(ctx)
 	var starts kadm.ListedOffsets
 	if err == nil {
-		if starts, err = adm.ListStartOffsets(ctx, schemas.TopicRaw); err == nil {
+		if starts, err = kadm.NewClient(s.client).ListStartOffsets(ctx, schemas.TopicRaw); err == nil {
 			err = starts.Error()
 		}
 	}
@@ -85,22 +104,39 @@ func (s *Service) adopt(ctx context.Context, fresh []int32) error {
 			return fmt.Errorf("reading the commits of group %s: %w", s.cfg.Group, err)
 		}
 		s.deps.Logger.Warn("cannot read the group's commits, trying again", "group", s.cfg.Group, "err", err)
-		s.own(fresh)
+		s.again(fresh)
 		return nil
+	}
+	if s.pass.touches(fresh) {
+		s.dropPass() // others may have written meanwhile
 	}
 	gaps := map[int32]int64{}
 	for _, number := range fresh {
-		p := s.partition(number)
-		offset, ok := offsets.Lookup(schemas.TopicRaw, number)
-		if !ok || offset.At <= 0 || offset.At == p.window.next {
+		commit, ok := commits.Lookup(schemas.TopicRaw, number)
+		if !ok || commit.At <= 0 {
 			continue
 		}
+		p := s.partition(number)
 		p.window = newWindow(s.cfg.DedupeWindow)
-		if start, ok := starts.Lookup(schemas.TopicRaw, number); ok && start.Offset < offset.At {
-			gaps[number] = offset.At
+		p.window.next = commit.At
+		s.takeOver(p, commit.Metadata)
+		if start, ok := starts.Lookup(schemas.TopicRaw, number); ok && start.Offset < commit.At {
+			gaps[number] = commit.At
 		}
 	}
+	if len(gaps) == 0 {
+		return nil
+	}
 	return s.rebuild(ctx, gaps)
+}
+
+// commits returns what the group has committed, once no transaction can change it.
+func (s *Service) commits(ctx context.Context) (kadm.OffsetResponses, error) {
+	commits, err := kadm.NewClient(s.client).FetchOffsetsForTopics(kadm.RequireStable(ctx), s.cfg.Group, schemas.TopicRaw)
+	if err == nil {
+		err = commits.Error()
+	}
+	return commits, err
 }
 
 func (s *Service) partition(number int32) *partition {
@@ -134,40 +170,39 @@ func (s *Service) settlement() settlement {
 }
 
 // takeOver finds out what the owners before did not take into account in the rows that they wrote.
-func (s *Service) takeOver(ctx context.Context, from map[int32]int64) error {
-	offsets, err := kadm.NewClient(s.client).FetchOffsetsForTopics(ctx, s.cfg.Group, schemas.TopicRaw)
-	if err == nil {
-		err = offsets.Error()
+func (s *Service) takeOver(p *partition, metadata string) {
+	p.took, p.batches = nil, batches{}
+	p.unseen = time.Now().Add(skew).UnixMicro()
+	p.handled = s.known.now()
+	settled, ok, err := parseSettlement(metadata)
+	if err != nil {
+		s.deps.Logger.Warn("rows that were written before may lack context that became known since", "partition", p.number, "err", err)
 	}
+	if !ok {
+		p.settled = s.settlement()
+		return
+	}
+	p.settled, p.took = settled, s.known.unsettled(settled)
+}
+
+// bridge rebuilds the windows of partitions whose next record is not the one that follows the last.
+func (s *Service) bridge(ctx context.Context, upTo map[int32]int64) error {
+	if len(upTo) == 0 {
+		return nil
+	}
+	commits, err := s.commits(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the commits of group %s: %w", s.cfg.Group, err)
 	}
-	for number := range from {
-		p := s.partitions[number]
-		p.took, p.batches = nil, batches{}
-		p.handled = s.known.now()
-		offset, _ := offsets.Lookup(schemas.TopicRaw, number)
-		settled, ok, err := parseSettlement(offset.Metadata)
-		if err != nil {
-			s.deps.Logger.Warn("rows that were written before may lack context that became known since", "partition", number, "err", err)
-		}
-		if !ok {
-			p.settled = s.settlement()
-			continue
-		}
-		p.settled, p.took = settled, s.known.unsettled(settled)
+	for number := range upTo {
+		commit, _ := commits.Lookup(schemas.TopicRaw, number)
+		s.takeOver(s.partition(number), commit.Metadata)
 	}
-	return nil
+	return s.rebuild(ctx, upTo)
 }
 
 // rebuild reads the records before the given offsets into the windows of their partitions.
 func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
-	if len(upTo) == 0 {
-		return nil
-	}
-	if err := s.takeOver(ctx, upTo); err != nil {
-		return err
-	}
 	start := time.Now()
 	from := make(map[int32]kgo.Offset)
 	for number, offset := range upTo {
@@ -180,7 +215,7 @@ func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
 		return fmt.Errorf("rebuilding the deduplication window: %w", err)
 	}
 	defer client.Close()
-	records := 0
+	records, begun := 0, map[int32]bool{}
 	for waiting := len(upTo); waiting > 0; {
 		fetches := client.PollRecords(ctx, s.cfg.MaxPollRecords)
 		if ctx.Err() != nil {
@@ -196,9 +231,13 @@ func (s *Service) rebuild(ctx context.Context, upTo map[int32]int64) error {
 				return
 			}
 			if r.Offset < end {
-				s.partitions[r.Partition].remember(r)
-				records++
+				p := s.partitions[r.Partition]
+				p.remember(r)
+				if records++; !begun[r.Partition] {
+					p.begins(r)
+				}
 			}
+			begun[r.Partition] = true
 			if r.Offset >= end-1 {
 				s.partitions[r.Partition].window.next = end
 				delete(upTo, r.Partition)

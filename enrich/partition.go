@@ -29,6 +29,7 @@ type partition struct {
 
 	// What corrections need to know of the rows that were written.
 	newest   map[string]int64 // by cluster: the greatest event_time, µs since 1970
+	unseen   int64            // no row of any other cluster is of later
 	last     latest           // of the row before, in place of a look-up
 	batches  batches
 	versions map[int64]int64 // of rows that were corrected, by raw offset
@@ -67,7 +68,7 @@ func newPartition(number int32, cfg *Config, crew *crew) *partition {
 	return &partition{
 		number: number, cfg: cfg, crew: crew,
 		transform: newTransformer(), window: newWindow(cfg.DedupeWindow), builder: schemas.NewBuilder(),
-		newest: map[string]int64{}, versions: map[int64]int64{}, batches: batches{complete: true}, handled: crew.known.now(),
+		newest: map[string]int64{}, unseen: math.MinInt64, versions: map[int64]int64{}, batches: batches{complete: true}, handled: crew.known.now(),
 	}
 }
 
@@ -87,6 +88,14 @@ func (p *partition) remember(record *kgo.Record) {
 			t = h.received
 		}
 		p.wrote(h.cluster, t)
+	}
+}
+
+// begins notes that a record is the first one that remember took: rows of clusters that have none from then on are older.
+func (p *partition) begins(first *kgo.Record) {
+	p.unseen = first.Timestamp.Add(skew).UnixMicro()
+	if first.Offset == 0 {
+		p.unseen = math.MinInt64
 	}
 }
 
@@ -138,13 +147,14 @@ func (p *partition) affected(news []late, within time.Duration) (since map[strin
 		}
 	}
 	for _, l := range append(news, p.took...) {
-		if newest, ok := p.newest[l.cluster]; ok {
-			note(&l, l.cluster, newest)
+		newest, ok := p.newest[l.cluster]
+		if !ok {
+			newest = p.unseen
 		}
 		if l.cluster != clusters.Organization {
+			note(&l, l.cluster, newest)
 			continue
 		}
-		newest := int64(math.MinInt64)
 		for cluster, t := range p.newest {
 			note(&l, cluster, t)
 			newest = max(newest, t)

@@ -54,8 +54,9 @@ type Service struct {
 	passed   time.Time   // when the last one began or ended
 	lasted   time.Duration
 
-	mu    sync.Mutex
-	owned map[int32]bool // partitions of the session; false: not adopted yet
+	mu      sync.Mutex
+	owned   map[int32]bool // partitions of the session; false: not adopted yet
+	revoked bool           // something was, since heed looked
 }
 
 // New checks the configuration; it starts nothing.
@@ -211,9 +212,12 @@ func (s *Service) checkPartitions(ctx context.Context, client *kgo.Client) error
 
 // cycle collects records for at most MaxWait and then makes one transaction of them and of what corrections have ready.
 func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) error {
-	owned, fresh := s.ours()
-	if err := s.adopt(ctx, fresh); err != nil {
+	if err := s.adopt(ctx); err != nil {
 		return err
+	}
+	owned := s.adopted()
+	if s.pass.touchesOthers(owned) {
+		s.dropPass()
 	}
 	corrections, err := s.correct(ctx, owned)
 	if err != nil {
@@ -226,8 +230,11 @@ func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) 
 		}
 	}
 	start, touched, err := s.collect(ctx, session, len(corrections)+len(records) == 0)
-	if err != nil || len(touched)+len(corrections)+len(records) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(touched)+len(corrections)+len(records) == 0 {
+		return s.heed(ctx, session)
 	}
 	for _, c := range corrections {
 		records = append(records, c.record)
@@ -255,6 +262,25 @@ func (s *Service) cycle(ctx context.Context, session *kgo.GroupTransactSession) 
 		return nil
 	}
 	s.committed(outs, corrections, start)
+	return nil
+}
+
+// heed ends an empty transaction if a rebalance took partitions away: until a transaction has ended, the session tells of no
+// other revocation, and we would think for ever that what that takes is ours.
+func (s *Service) heed(ctx context.Context, session *kgo.GroupTransactSession) error {
+	s.mu.Lock()
+	revoked := s.revoked
+	s.revoked = false
+	s.mu.Unlock()
+	if !revoked {
+		return nil
+	}
+	if err := session.Begin(); err != nil {
+		return fmt.Errorf("beginning a transaction: %w", s.explain(err))
+	}
+	if _, err := session.End(ctx, kgo.TryAbort); err != nil {
+		return fmt.Errorf("ending a transaction: %w", s.explain(err))
+	}
 	return nil
 }
 
@@ -336,6 +362,9 @@ func (s *Service) check(fetches kgo.Fetches) error {
 
 // add gives each partition its records, partitions in parallel.
 func (s *Service) add(ctx context.Context, fetches kgo.Fetches, touched map[int32]bool) error {
+	if err := s.adopt(ctx); err != nil {
+		return err
+	}
 	records := make(map[int32][]*kgo.Record)
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if len(f.Records) == 0 {
@@ -349,15 +378,15 @@ func (s *Service) add(ctx context.Context, fetches kgo.Fetches, touched map[int3
 	for number, rs := range records {
 		p := s.partition(number)
 		if first := rs[0].Offset; p.window.next != first {
-			// New here, or back after a rebalance or an abort: what the window
-			// holds is not what stands before this record.
+			// The log begins later than the commit, or was committed since: what
+			// the window holds is not what stands before this record.
 			p.window = newWindow(s.cfg.DedupeWindow)
 			if first > 0 {
 				gaps[number] = first
 			}
 		}
 	}
-	if err := s.rebuild(ctx, gaps); err != nil {
+	if err := s.bridge(ctx, gaps); err != nil {
 		return err
 	}
 	patience, cancel := context.WithTimeout(ctx, s.cfg.ContextWait)

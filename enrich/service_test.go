@@ -101,6 +101,12 @@ func (b *bed) start(cfg Config) (stop func() error) {
 
 func (b *bed) startWith(cfg Config, config kafka.Config) (stop func() error) {
 	b.t.Helper()
+	_, stop = b.service(cfg, config)
+	return stop
+}
+
+func (b *bed) service(cfg Config, config kafka.Config) (s *Service, stop func() error) {
+	b.t.Helper()
 	s, err := New(cfg, Deps{Kafka: config})
 	if err != nil {
 		b.t.Fatal(err)
@@ -108,7 +114,7 @@ func (b *bed) startWith(cfg Config, config kafka.Config) (stop func() error) {
 	ctx, cancel := context.WithCancelCause(b.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	return func() error {
+	return s, func() error {
 		cancel(errors.New("stopped by the test")) // a process gives a cause too, which is no failure
 		return <-done
 	}
