@@ -256,6 +256,30 @@ func TestSaidInAnyOrder(t *testing.T) {
 	}
 }
 
+// Versions that say the same are kept as one. What turns out to have been between them does not last for longer than it did.
+func TestVersionBetween(t *testing.T) {
+	key := context.Key{Kind: context.ServiceAccount, Namespace: "n", Name: "s"}
+	version := func(revision int64, role string) context.Change {
+		return context.Change{Key: key, From: began + revision*second, Source: context.SourceAudit, Object: &context.Object{Metadata: context.Metadata{
+			UID: "u", ResourceVersion: strconv.FormatInt(revision, 10), Annotations: map[string]string{"eks.amazonaws.com/role-arn": role},
+		}}}
+	}
+	said := []context.Change{version(12, "a"), version(14, "b"), version(19, "a"), version(20, "a")}
+	for _, order := range [][]int{{0, 1, 2, 3}, {0, 3, 2, 1}, {3, 0, 2, 1}, {0, 3, 1, 2}, {3, 2, 1, 0}} {
+		s := context.NewStore(context.DefaultConfig())
+		for _, i := range order {
+			s.Apply(cluster, said[i])
+		}
+		var got []string
+		for _, revision := range []int64{13, 15, 19, 21} {
+			got = append(got, s.Cluster(cluster).Find(key, began+revision*second).Object.Metadata.Annotations["eks.amazonaws.com/role-arn"])
+		}
+		if want := []string{"a", "b", "a", "a"}; !slices.Equal(got, want) {
+			t.Errorf("said in the order %v: %q, want %q", order, got, want)
+		}
+	}
+}
+
 // A topic holds what was said, by those who write it as they must, and forgets.
 type topic struct {
 	store   *context.Store // of the writer

@@ -108,8 +108,13 @@ func (t *table) remove(key Key) {
 // insert adds what was said of the object; false if it was said before.
 func (o *object) insert(e *entry, wipes []int64) bool {
 	n := len(o.entries)
-	if slices.ContainsFunc(o.entries, func(k *entry) bool { return k.covers(e) }) {
-		return false
+	if i := slices.IndexFunc(o.entries, func(k *entry) bool { return k.covers(e) }); i >= 0 {
+		if !o.entries[i].divide(e) {
+			return false
+		}
+		i, _ = slices.BinarySearchFunc(o.entries, e, (*entry).compare)
+		o.entries = slices.Insert(o.entries, i, e)
+		return true
 	}
 	if n == 0 || o.entries[n-1].compare(e) < 0 {
 		if n == 0 || wipedBetween(wipes, o.entries[n-1].item.From, e.item.From) || !o.entries[n-1].extend(e) {
@@ -143,6 +148,17 @@ func (e *entry) extend(o *entry) bool {
 // covers says that a version is in the middle of a run.
 func (e *entry) covers(o *entry) bool {
 	return e.last != 0 && e.repeats(o) && o.rev >= e.rev && o.rev <= e.last && o.item.From <= e.until
+}
+
+// divide makes of a run of two versions the first, and a run from the one between that o is to the second: something else may
+// turn out to have been before it. Of a longer run it is not known any more what was between; then it returns false.
+func (e *entry) divide(o *entry) bool {
+	if e.more || o.rev == e.rev || o.rev == e.last || o.item.From <= e.item.From || o.item.From == e.until {
+		return false
+	}
+	o.until, o.last = e.until, e.last
+	e.until, e.last = 0, 0
+	return true
 }
 
 // repeats says whether both are exact, of one object, and say the same.
