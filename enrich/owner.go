@@ -2,11 +2,13 @@ package enrich
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -103,7 +105,9 @@ func (s *Service) adopt(ctx context.Context) error {
 		if kafka.Fatal(err) && ctx.Err() == nil {
 			return fmt.Errorf("reading the commits of group %s: %w", s.cfg.Group, err)
 		}
-		s.deps.Logger.Warn("cannot read the group's commits, trying again", "group", s.cfg.Group, "err", err)
+		if !errors.Is(err, kerr.UnstableOffsetCommit) { // the transaction of the owner before ends soon, or is ended
+			s.deps.Logger.Warn("cannot read the group's commits, trying again", "group", s.cfg.Group, "err", err)
+		}
 		s.again(fresh)
 		return nil
 	}
