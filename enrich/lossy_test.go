@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -162,6 +163,105 @@ func TestCorrectionIsRepeated(t *testing.T) {
 	}
 	if refused.Load() == 0 {
 		t.Error("nothing was refused")
+	}
+}
+
+// An instance is killed in the middle of a transaction of corrections, and one with the same name takes over.
+func TestKilledWhileCorrecting(t *testing.T) {
+	for name, at := range map[string]struct {
+		key     kmsg.Key
+		happens bool
+	}{
+		"before they are written":      {kmsg.Produce, false},
+		"when they are written":        {kmsg.Produce, true},
+		"before the transaction's end": {kmsg.EndTxn, false},
+		"after the transaction's end":  {kmsg.EndTxn, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
+			cfg := b.config("a")
+			cfg.CorrectInterval, cfg.TransactionTimeout = 0, time.Second
+			var dead atomic.Bool
+			config := b.kafka
+			config.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if dead.Load() {
+					return nil, syscall.ECONNREFUSED
+				}
+				conn, err := new(net.Dialer).DialContext(ctx, network, address)
+				return &mortalConn{conn, &dead}, err
+			}
+			bury := b.startWith(cfg, config)
+			const events = 40
+			for i := range events {
+				b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+			}
+			b.finals(func(all map[string]*final) bool { return len(all) == events })
+
+			killed := make(chan struct{})
+			b.broker.ControlKey(at.key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				b.broker.KeepControl()
+				if produce, ok := r.(*kmsg.ProduceRequest); ok && produce.TransactionID == nil || dead.Swap(true) {
+					return nil, nil, false
+				}
+				close(killed)
+				return nil, syscall.ECONNRESET, !at.happens
+			})
+			b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
+			<-killed
+			go bury() //nolint:errcheck // whatever it says
+			b.expel()
+			stop := b.start(cfg)
+			for id, f := range b.finals(agree(events)) {
+				if f.rows != 1 {
+					t.Errorf("event %s: %d first rows", id, f.rows)
+				}
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// mortalConn is a connection of a process that may be dead.
+type mortalConn struct {
+	net.Conn
+	dead *atomic.Bool
+}
+
+func (c *mortalConn) Write(p []byte) (int, error) {
+	if c.dead.Load() {
+		return 0, errors.Join(syscall.EPIPE, c.Close())
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *mortalConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.dead.Load() {
+		return 0, errors.Join(syscall.ECONNRESET, c.Close())
+	}
+	return n, err
+}
+
+// expel makes all members leave the group, as if their sessions had expired.
+func (b *bed) expel() {
+	b.t.Helper()
+	name := DefaultConfig().Group
+	groups, err := kadm.NewClient(b.client).DescribeGroups(b.t.Context(), name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	request := kmsg.NewPtrLeaveGroupRequest()
+	request.Group = name
+	for _, m := range groups[name].Members {
+		member := kmsg.NewLeaveGroupRequestMember()
+		member.MemberID = m.MemberID
+		request.Members = append(request.Members, member)
+	}
+	if _, err := request.RequestWith(b.t.Context(), b.client); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
