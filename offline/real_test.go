@@ -250,7 +250,9 @@ func (s *server) lines(t *testing.T) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bytes.Split(bytes.TrimSpace(text[s.skip:]), []byte("\n"))
+	// The dump may have been taken while the server was writing a line.
+	first := bytes.LastIndexByte(text[:s.skip], '\n') + 1
+	return bytes.Split(bytes.TrimSpace(text[first:]), []byte("\n"))
 }
 
 // chaos lets some change roles and bindings, and others make use of them.
