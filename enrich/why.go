@@ -40,11 +40,10 @@ func (j *Joiner) Join(e *schemas.Event) {
 	e.RightsSince, e.RightsAge = w.Since, w.Age
 	e.RightsComplete, e.ClusterAdmin, e.ImpersonationAllowed = "", "", ""
 	e.Breadth, e.Dangerous, e.CallerBreadth, e.CallerDangerous, e.ImpersonationGrants = 0, nil, 0, nil, nil
-	if !w.Known {
-		return
-	}
 	complete := w.Complete && !w.Stale
-	e.RightsComplete = truth(complete)
+	if w.Known {
+		e.RightsComplete = truth(complete)
+	}
 	if s := w.Standing; s != nil {
 		e.Breadth, e.Dangerous = uint16(s.Breadth), s.Dangerous
 		// Who is not known to be one may still be, as long as bindings may be missing.

@@ -199,6 +199,12 @@ func TestAgreement(t *testing.T) {
 	if w.Known || w.Agreement != rbac.Unknown || w.Waiting {
 		t.Errorf("of an unknown cluster: %+v", w)
 	}
+	for decision, want := range map[string]rbac.Agreement{"allow": rbac.Agree, "forbid": rbac.Unknown, "": ""} {
+		w = rbac.NewResolver().Explain(nil, &schemas.Event{EventTime: at, User: "root", Groups: []string{"system:masters"}, Decision: decision})
+		if w.Known || w.Agreement != want || w.Standing == nil || !w.Standing.ClusterAdmin {
+			t.Errorf("a member of system:masters in an unknown cluster, decision %q: %+v", decision, w)
+		}
+	}
 }
 
 // The named grant, or else the first, says since when; groups that an event leaves out may come from elsewhere.

@@ -88,13 +88,6 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 	if at == 0 {
 		at = e.StageTime
 	}
-	state := cluster.At(at)
-	if state == nil || at == 0 {
-		if e.Decision != "" {
-			w.Agreement = Unknown
-		}
-		return w
-	}
 	own, caller := e.Groups, e.Caller
 	if len(more) > 0 {
 		caller = 0
@@ -105,12 +98,24 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 	if e.ImpersonatedUser != "" {
 		user, groups, caller = e.ImpersonatedUser, e.ImpersonatedGroups, 0
 	}
+	if w.Masters = slices.Contains(groups, "system:masters"); w.Masters {
+		w.Standing = r.everything()
+	}
+	state := cluster.At(at)
+	if state == nil || at == 0 {
+		if e.Decision == "allow" {
+			_, _ = r.checkAllowed(&Result{}, e)
+		}
+		if e.Decision != "" && w.Agreement != Agree {
+			w.Agreement = Unknown
+		}
+		return w
+	}
 	if user == "" && len(groups) == 0 {
 		w.state(state, at)
 		return w // nobody was recognised: nothing was authorized
 	}
 	request := RequestOf(e)
-	w.Masters = slices.Contains(groups, "system:masters")
 	w.Node = slices.Contains(groups, "system:nodes") && strings.HasPrefix(user, "system:node:")
 	subjects := r.subjectsOf(state, caller, user, groups)
 	state, rights, result := r.agree(cluster, state, at, subjects, user, groups, &request, e)
@@ -121,7 +126,7 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 		binding := result.bindings[max(0, named(result.Matches, e))]
 		w.GrantSince, w.GrantAuthor = binding.From, binding.By
 	}
-	if w.Standing = r.everything(); !w.Masters {
+	if !w.Masters {
 		w.Standing = rights.standing(r, state, at, user, &subjects.account)
 	}
 	if e.ImpersonatedUser != "" {
