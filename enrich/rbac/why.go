@@ -103,12 +103,7 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 	}
 	state := cluster.At(at)
 	if state == nil || at == 0 {
-		if e.Decision == "allow" {
-			_, _ = r.checkAllowed(&Result{}, e)
-		}
-		if e.Decision != "" && w.Agreement != Agree {
-			w.Agreement = Unknown
-		}
+		r.unknown(e)
 		return w
 	}
 	if user == "" && len(groups) == 0 {
@@ -133,6 +128,16 @@ func (r *Resolver) Explain(cluster *context.Cluster, e *schemas.Event, more ...s
 		w.Impersonation = r.impersonations(cluster, state, at, e, own)
 	}
 	return w
+}
+
+// unknown sets the agreement where nothing is known of the cluster: only members of system:masters need no grant.
+func (r *Resolver) unknown(e *schemas.Event) {
+	if e.Decision == "allow" {
+		_, _ = r.checkAllowed(&Result{}, e)
+	}
+	if e.Decision != "" && r.why.Agreement != Agree {
+		r.why.Agreement = Unknown
+	}
 }
 
 // sure is of a result what can be said for certain.
