@@ -17,10 +17,10 @@ func questions() []question {
 	uniqExact(namespace, name) AS secrets, any(grant_binding) AS through FROM secret_reads WHERE actor_kind != 'control_plane'
 	GROUP BY cluster, actor ORDER BY reads DESC, cluster, who LIMIT 8`},
 		{"Through which grant did people change what, who had made the grant, and when?", `SELECT display_name AS person, splitByChar('@', team)[1] AS team,
-	grant_binding AS through, splitByChar('/', grant_author)[-1] AS made_by, formatDateTime(any(grant_since), '%H:%i') AS at, max(breadth) AS breadth, count() AS changes
+	grant_binding AS through, splitByChar('/', grant_author)[-1] AS made_by, toTime(any(grant_since)) AS at, max(breadth) AS breadth, count() AS done
 	FROM events WHERE actor_kind = 'human' AND outcome = 'success' AND stage = 'ResponseComplete'
 	AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection') AND grant_author != ''
-	GROUP BY person, team, through, made_by ORDER BY changes DESC, person, through LIMIT 8`},
+	GROUP BY person, team, through, made_by ORDER BY done DESC, person, through LIMIT 8`},
 		{"Who was denied, and what?", `SELECT cluster, actor, sum(requests) AS denied,
 	arrayStringConcat(arraySlice(arraySort(groupUniqArray(concat(verb, ' ', resource))), 1, 3), ', ') AS what
 	FROM denied_by_actor GROUP BY cluster, actor ORDER BY denied DESC, cluster, actor LIMIT 8`},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/auditmill/auditmill/internal/embedded/clickhouse"
 	"github.com/auditmill/auditmill/internal/obs"
@@ -59,6 +60,11 @@ func TestDemo(t *testing.T) {
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the demo does not show %q", want)
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 120 && strings.ContainsRune(line, '│') {
+			t.Errorf("the line of a table is %d columns wide: %s", n, line)
 		}
 	}
 }
