@@ -183,16 +183,16 @@ func (c *correction) touchesOthers(owned map[int32]bool) bool {
 // locate sets where each span begins and ends in audit.enriched.v1.
 func (s *Service) locate(ctx context.Context, spans map[int32]*span) error {
 	adm := kadm.NewClient(s.client)
-	firsts := map[int32]int64{} // of partitions with records that batches do not know
+	var unsure []int32 // with records that batches do not know
 	var oldest int64 = math.MaxInt64
 	for number, span := range spans {
 		p := s.partitions[number]
 		first := slices.Min(slices.Collect(maps.Values(span.since))) - reach.Microseconds()
 		if span.next, span.end = p.batches.from(first); !p.batches.complete {
-			firsts[number], oldest = first, min(oldest, first-skew.Microseconds())
+			unsure, oldest = append(unsure, number), min(oldest, first-skew.Microseconds())
 		}
 	}
-	if len(firsts) == 0 {
+	if len(unsure) == 0 {
 		return nil
 	}
 	begins, err := adm.ListOffsetsAfterMilli(ctx, max(0, oldest/1000), schemas.TopicEnriched)
@@ -213,7 +213,7 @@ func (s *Service) locate(ctx context.Context, spans map[int32]*span) error {
 		s.deps.Logger.Warn("cannot look for rows to correct, trying again", "topic", schemas.TopicEnriched, "err", err)
 		return nil
 	}
-	for number := range firsts {
+	for _, number := range unsure {
 		begin, _ := begins.Lookup(schemas.TopicEnriched, number)
 		end, _ := ends.Lookup(schemas.TopicEnriched, number)
 		span := spans[number]

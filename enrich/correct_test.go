@@ -79,6 +79,42 @@ func TestCorrectionAfterRebalance(t *testing.T) {
 	}
 }
 
+// Who set the group's offsets with a tool has removed what the rows take into account, and then nothing is taken for settled.
+func TestCommitsOfATool(t *testing.T) {
+	for _, metadata := range []string{"", "context:of another build"} {
+		b := newBed(t)
+		b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
+		stop := b.start(b.config("a"))
+		const events = 20
+		for i := range events {
+			b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+		}
+		b.finals(func(all map[string]*final) bool { return len(all) == events })
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		admin, group := kadm.NewClient(b.client), DefaultConfig().Group
+		commits, err := admin.FetchOffsets(t.Context(), group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		offsets := commits.Offsets()
+		offsets.Each(func(o kadm.Offset) {
+			o.Metadata = metadata
+			offsets[o.Topic][o.Partition] = o
+		})
+		if err := admin.CommitAllOffsets(t.Context(), group, offsets); err != nil {
+			t.Fatal(err)
+		}
+		b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
+		stop = b.start(b.config("a"))
+		b.finals(agree(events))
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What becomes known of a cluster corrects its rows also if all of them are older than what an instance remembers that was
 // started since.
 func TestQuietClusterIsCorrected(t *testing.T) {

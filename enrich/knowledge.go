@@ -154,20 +154,21 @@ func (s settlement) String() string {
 	return settlementPrefix + s.position.String() + "@" + strconv.FormatInt(s.time.UnixMilli(), 10)
 }
 
-// parseSettlement reads the metadata of a commit; false if it says nothing of the context.
-func parseSettlement(metadata string) (s settlement, ok bool, err error) {
+// parseSettlement reads the metadata of a commit. What says nothing of the context, as of an earlier build, or of a tool that
+// set offsets, settles nothing.
+func parseSettlement(metadata string) (s settlement, err error) {
 	text, ok := strings.CutPrefix(metadata, settlementPrefix)
 	if !ok {
-		return s, false, nil // of an earlier build, or of a tool that set offsets
+		return s, nil
 	}
 	position, at, _ := strings.Cut(text, "@")
-	if s.position, err = feed.ParsePosition(position); err != nil {
-		return s, false, fmt.Errorf("reading the commit metadata: %w", err)
+	p, err := feed.ParsePosition(position)
+	if err != nil {
+		return s, fmt.Errorf("reading the commit metadata: %w", err)
 	}
 	ms, err := strconv.ParseInt(at, 10, 64)
 	if err != nil {
-		return s, false, fmt.Errorf("reading the commit metadata: %.40q is no time in ms", at)
+		return s, fmt.Errorf("reading the commit metadata: %.40q is no time in ms", at)
 	}
-	s.time = time.UnixMilli(ms)
-	return s, true, nil
+	return settlement{position: p, time: time.UnixMilli(ms)}, nil
 }

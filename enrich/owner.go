@@ -178,13 +178,10 @@ func (s *Service) takeOver(p *partition, metadata string) {
 	p.took, p.batches = nil, batches{}
 	p.unseen = time.Now().Add(skew).UnixMicro()
 	p.handled = s.known.now()
-	settled, ok, err := parseSettlement(metadata)
+	settled, err := parseSettlement(metadata)
 	if err != nil {
-		s.deps.Logger.Warn("rows that were written before may lack context that became known since", "partition", p.number, "err", err)
-	}
-	if !ok {
-		p.settled = s.settlement()
-		return
+		s.deps.Logger.Warn("what the rows written before take into account is not known: all that are not too old are looked at",
+			"partition", p.number, "err", err)
 	}
 	p.settled, p.took = settled, s.known.unsettled(settled)
 }
