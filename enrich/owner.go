@@ -183,7 +183,7 @@ func (s *Service) takeOver(p *partition, metadata string) {
 		s.deps.Logger.Warn("what the rows written before take into account is not known: all that are not too old are looked at",
 			"partition", p.number, "err", err)
 	}
-	p.settled, p.took = settled, s.known.unsettled(settled)
+	p.settled, p.took = settled, fold(s.known.unsettled(settled)) // they may be many, and so may the partitions
 }
 
 // bridge rebuilds the windows of partitions whose next record is not the one that follows the last.
