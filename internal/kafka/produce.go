@@ -44,6 +44,9 @@ func Produce(ctx context.Context, client *kgo.Client, log *slog.Logger, records 
 
 // Pause waits for d, or until ctx ends, whose error it returns then.
 func Pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
