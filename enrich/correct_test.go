@@ -83,16 +83,8 @@ func TestCorrectionAfterRebalance(t *testing.T) {
 func TestCommitsOfATool(t *testing.T) {
 	for _, metadata := range []string{"", "context:of another build"} {
 		b := newBed(t)
-		b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
-		stop := b.start(b.config("a"))
 		const events = 20
-		for i := range events {
-			b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
-		}
-		b.finals(func(all map[string]*final) bool { return len(all) == events })
-		if err := stop(); err != nil {
-			t.Fatal(err)
-		}
+		b.written(events)
 		admin, group := kadm.NewClient(b.client), DefaultConfig().Group
 		commits, err := admin.FetchOffsets(t.Context(), group)
 		if err != nil {
@@ -107,7 +99,7 @@ func TestCommitsOfATool(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
-		stop = b.start(b.config("a"))
+		stop := b.start(b.config("a"))
 		b.finals(agree(events))
 		if err := stop(); err != nil {
 			t.Error(err)
@@ -193,16 +185,8 @@ func (b *bed) members(n int) {
 // with records of it, which nobody sees.
 func TestCorrectionEndsBehindAborted(t *testing.T) {
 	b := newBed(t)
-	b.tell("prod", known(t, moment.Add(-time.Hour), podsRole)...)
-	stop := b.start(b.config("a"))
 	const events = 40
-	for i := range events {
-		b.produce(reading(t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
-	}
-	b.finals(func(all map[string]*final) bool { return len(all) == events })
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
+	b.written(events)
 	b.tell("prod", known(t, moment.Add(-time.Minute), podsBinding)...)
 	first, second := b.unfinished("x"), b.unfinished("y")
 	first()
@@ -219,12 +203,26 @@ func TestCorrectionEndsBehindAborted(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	stop = b.start(b.config("b"))
+	stop := b.start(b.config("b"))
 	<-listed
 	second()
 	b.finals(agree(events))
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// written has an instance that knows the role, and no binding, write rows and stop.
+func (b *bed) written(events int) {
+	b.t.Helper()
+	b.tell("prod", known(b.t, moment.Add(-time.Hour), podsRole)...)
+	stop := b.start(b.config("a"))
+	for i := range events {
+		b.produce(reading(b.t, "prod", strconv.Itoa(i), moment.Add(time.Duration(i)*time.Second)))
+	}
+	b.finals(func(all map[string]*final) bool { return len(all) == events })
+	if err := stop(); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
